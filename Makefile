@@ -1,0 +1,53 @@
+# Every target sets up `.venv` by itself with plain pip; nothing else needs to be installed first.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.ready
+PO := $(wildcard src/unvanish/locale/*/LC_MESSAGES/unvanish.po)
+MO := $(PO:.po=.mo)
+# Workers beyond the cores only fight over them: torch is multi-threaded itself.
+TEST_ENV := OMP_NUM_THREADS=1 PYTHONWARNINGS=default
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-all lint format messages clean bench-check
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+setup: $(STAMP)  ## create .venv with everything that development needs
+
+$(STAMP): pyproject.toml constraints.txt hatch_build.py
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch==2.13.0
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,lint]'
+	touch $@
+
+%.mo: %.po $(STAMP)
+	$(BIN)/pybabel --quiet compile -i $< -o $@
+
+messages: $(MO)  ## compile the translations
+
+demo: $(STAMP) $(MO)  ## the main job on real data: three networks, watched, with their verdicts
+	$(BIN)/unvanish demo
+
+test: $(STAMP) $(MO)  ## the test suite (what CI runs)
+	$(TEST_ENV) $(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
+
+test-all: $(STAMP) $(MO)  ## the test suite with what is slow
+	$(TEST_ENV) $(BIN)/python -m pytest -n 2 --dist worksteal
+
+lint: $(STAMP)  ## ruff, mypy and the import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(STAMP)  ## let ruff format the tree
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench-check: $(STAMP)  ## cost of a traced step against a bare one, interleaved
+	MALLOC_MMAP_THRESHOLD_=65536 $(BIN)/python benchmarks/check.py
+
+clean:  ## remove what the targets made
+	rm -rf $(VENV) $(MO) dist .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,40 @@
+"""Unvanish: where a gradient vanishes or explodes, which factor is to blame, what cures it.
+
+This is the one public door. Names are loaded when they are first used, so that `import unvanish`
+does not import torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from unvanish._version import __version__
+
+if TYPE_CHECKING:
+    from unvanish.errors import UnvanishError
+    from unvanish.records import Diagnosis, Finding, Run, Trace
+
+# name -> module that defines it
+_PUBLIC = {
+    "Diagnosis": "unvanish.records",
+    "Finding": "unvanish.records",
+    "Run": "unvanish.records",
+    "Trace": "unvanish.records",
+    "UnvanishError": "unvanish.errors",
+}
+
+__all__ = ["Diagnosis", "Finding", "Run", "Trace", "UnvanishError", "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name on first use (PEP 562)."""
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'unvanish' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_PUBLIC[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

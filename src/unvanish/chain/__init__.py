@@ -1,0 +1,1 @@
+"""The textbook chain of single neurons, in pure Python."""

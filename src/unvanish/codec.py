@@ -1,0 +1,79 @@
+"""Records to bytes and back, and numbers to JSON and back, without losing NaN or infinity.
+
+Runs are saved as MessagePack behind a short header (never pickle: a run may come from anyone).
+JSON has no NaN or infinity, and they are our data: they are written as the strings "NaN",
+"Infinity" and "-Infinity".
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from unvanish.errors import NotOurFileError
+from unvanish.records import Run
+
+MAGIC = b"unvanish run\n"
+SCHEMA = 1  # of the saved file; raised when a change cannot be read by older code
+
+_NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+
+
+def encode_run(run: Run) -> bytes:
+    """Return `run` as bytes: a magic line, the schema number as a line, MessagePack."""
+    return MAGIC + f"{SCHEMA}\n".encode() + msgspec.msgpack.encode(run)
+
+
+def decode_run(data: bytes) -> Run:
+    """Return the run in `data`.
+
+    Raises NotOurFileError if it is something else, is cut short, or was written by a newer schema.
+    """
+    if not data.startswith(MAGIC):
+        raise NotOurFileError(
+            "this is not a run saved by unvanish", "Give a file from the .unvanish directory."
+        )
+    number, _, body = data[len(MAGIC) :].partition(b"\n")
+    schema = int(number) if number.isdigit() else -1
+    if schema > SCHEMA:
+        raise NotOurFileError(
+            f"this run was saved with schema {schema}, and this version reads up to {SCHEMA}",
+            "Upgrade unvanish to read it.",
+        )
+    try:
+        if schema < 1:
+            raise msgspec.DecodeError("the header is damaged")
+        return msgspec.msgpack.decode(body, type=Run)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise NotOurFileError(
+            f"this run is damaged ({error})", "Its writing was probably cut short; run again."
+        ) from error
+
+
+def to_plain(value: Any) -> Any:
+    """Return records as dicts, lists, strings and numbers that JSON can hold exactly."""
+    return _escape(msgspec.to_builtins(value))
+
+
+def _escape(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else ("Infinity" if value > 0 else "-Infinity")
+    if isinstance(value, Mapping):
+        return {key: _escape(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_escape(item) for item in value]
+    return value
+
+
+def number(value: Any) -> float:
+    """Return a number read from our JSON: the inverse of what `to_plain` does to floats."""
+    return _NON_FINITE[value] if isinstance(value, str) else float(value)
+
+
+def dumps(plain: Any) -> str:
+    """Return strict JSON text (no NaN tokens), indented, with a final newline."""
+    return json.dumps(plain, indent=2, ensure_ascii=False, allow_nan=False) + "\n"

@@ -1,0 +1,1 @@
+"""From traces to findings: the engine, the catalogue of rules, the thresholds."""

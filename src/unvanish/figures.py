@@ -1,0 +1,1 @@
+"""Records to Plotly figures: pure functions, used by report, notebook and page alike."""

@@ -1,0 +1,1 @@
+"""Measuring the backward signal: one backward pass, every op."""

@@ -1,0 +1,1 @@
+"""Listening to a training script that is not touched."""

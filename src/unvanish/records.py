@@ -1,0 +1,412 @@
+"""The narrow waist: what was measured and what was concluded, as plain saveable values.
+
+Data flows one way, measure -> Trace -> diagnose -> Finding -> report. Nothing here computes,
+prints or imports torch. Conventions:
+
+- `*_log10` is the decimal logarithm of a Frobenius norm or of a ratio of two. `-inf` is exactly
+  zero, `nan` is not finite (an infinity or a NaN among the entries), `None` is not measured.
+- A *level* is log10 of the norm of dL/dh. A *gain* belongs to one edge of the graph: the norm of
+  the part of dL/dinput that passes through the op, over the norm of dL/doutput.
+- Module paths are dotted names below the root module (`""` is the root itself).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+Factor = Literal[
+    "slope",  # element-wise nonlinearity
+    "weight",  # linear map with parameters
+    "gate",  # product of two data tensors
+    "norm",  # normalisation
+    "attention",
+    "pool",  # reductions
+    "scale",  # constants, dropout, views
+    "merge",  # sums, concatenation, fan-out
+    "loss",  # everything after the network's output
+    "recurrence",  # the same weights again, on their own output
+    "opaque",  # fused or compiled: one node that hides several factors
+]
+FACTORS: tuple[Factor, ...] = (
+    "slope",
+    "weight",
+    "gate",
+    "norm",
+    "attention",
+    "pool",
+    "scale",
+    "merge",
+    "loss",
+    "recurrence",
+    "opaque",
+)
+
+Verdict = Literal[
+    "vanishing",
+    "exploding",
+    "dead-units",
+    "forward-collapse",
+    "non-finite",
+    "cut-graph",
+    "loss-head",
+    "update-size",
+    "healthy",
+]
+VERDICTS: tuple[Verdict, ...] = (
+    "vanishing",
+    "exploding",
+    "dead-units",
+    "forward-collapse",
+    "non-finite",
+    "cut-graph",
+    "loss-head",
+    "update-size",
+    "healthy",
+)
+Severity = Literal["error", "warning", "info"]
+Training = Literal["falling", "stuck", "diverging", "too-short"]
+Ending = Literal["finished", "steps-reached", "exited", "crashed", "interrupted"]
+GradientState = Literal["none", "zero", "nonfinite", "some"]
+
+
+@dataclass(frozen=True, slots=True)
+class SourceLine:
+    """A place in the user's source: the line that calls a module, or its class."""
+
+    file: str
+    line: int
+
+
+# --- what one backward pass shows ---------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class OpGain:
+    """One edge of the autograd graph: an op and one of its data inputs."""
+
+    op: str  # autograd name, such as "AddmmBackward0"
+    module: str | None  # dotted path of the innermost owning call; None: unowned
+    call: int  # which call of that module, from 0
+    order: int  # position of the op in forward order, 0 is first
+    input: int  # which input of the op (attention has query 0, key 1, value 2)
+    factor: Factor
+    gain_log10: float
+    level_log10: float  # of the op's output (joint norm over its outputs)
+
+
+@dataclass(frozen=True, slots=True)
+class PathEdge:
+    """One step of a main path, listed from the loss down to the source.
+
+    Adding `gain_log10` and `merge_log10` over all edges gives exactly the log-ratio of the levels
+    at the two ends.
+    """
+
+    op: str
+    module: str | None
+    call: int
+    factor: Factor
+    gain_log10: float
+    merge_log10: float  # log10(||G|| / ||c||) at the tensor this edge leads to
+    level_log10: float  # of the op's output, before the gain
+    blame_log10: float  # gain minus the reference of its factor (0 for loss, pool, scale, merge)
+    weight: str | None = None  # name of the parameter, for weight and recurrence
+    cut_point: bool = False  # every path from loss to source passes this op
+
+
+@dataclass(frozen=True, slots=True)
+class MainPath:
+    """The main path of one source: at each fan-out the consumer with the greatest signed share."""
+
+    source_op: str
+    source_module: str | None
+    source_call: int
+    source_level_log10: float
+    root_level_log10: float
+    edges: tuple[PathEdge, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """What lies between two neighbouring cut points; `gain_log10` is the ratio of their levels."""
+
+    start_op: str
+    start_module: str | None
+    end_op: str
+    end_module: str | None
+    gain_log10: float
+    ops: int
+
+
+@dataclass(frozen=True, slots=True)
+class LayerSignal:
+    """One module call that owns ops, or one functional op owned by a module with children."""
+
+    module: str
+    type: str  # class name, or the op's plain name for a functional op
+    call: int
+    op: str | None  # autograd name when the row is one functional op
+    level_log10: float | None  # dL/d(output of the call)
+    gain_log10: float | None  # part of dL/d(input) through the call over dL/d(output)
+    factors_log10: Mapping[str, float] = field(default_factory=dict)  # log-gain by factor
+    blame_log10: Mapping[str, float] = field(default_factory=dict)  # the same minus references
+    on_main_path: bool = False
+    opaque: bool = False
+    # slope statistics, shares of unit-sample pairs, of those whose incoming gradient is nonzero
+    activation: str | None = None  # plain name of the element-wise op, such as "sigmoid"
+    units: int | None = None
+    off_share: float | None = None  # slope exactly 0
+    saturated_share: float | None = None  # 0 < |slope| < 0.0707 sup|slope|; None: sup unknown
+    dead_share: float | None = None  # units with slope 0 for every sample of this batch
+    slope_rms: float | None = None
+    # forward signal
+    forward_rms: float | None = None  # root mean square of the call's output
+    sample_correlation: float | None = None  # mean cosine between samples, 1: all look the same
+    participation: float | None = None  # effective number of samples in dL/dh under the probe
+    # the module's own parameters
+    grad_log10: float | None = None
+    weight_log10: float | None = None
+    update_ratio_log10: float | None = None  # log10(||dw|| / ||w||) of the optimiser's step
+    lr: float | None = None
+    optimizer_group: int | None = None
+    source: SourceLine | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NonFinite:
+    """The first op, in its own direction, that turned finite inputs into NaN or infinity."""
+
+    direction: Literal["forward", "backward", "parameters"]
+    op: str
+    module: str | None
+    call: int
+    kind: Literal["nan", "inf"]
+    detail: str = ""  # what its inputs were, in numbers
+    source: SourceLine | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ParameterSignal:
+    """One parameter in one backward pass."""
+
+    name: str
+    grad_log10: float | None  # None: no gradient reached it
+    weight_log10: float
+    zeros: int | None = None
+    subnormals: int | None = None
+    nonfinite: int = 0
+    update_ratio_log10: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """Random unit cotangents at the network's output, on a replay of the same batch.
+
+    `gain_log10` is half the log10 of the mean of ||J^T v||^2 over probes, at the main source;
+    `low` and `high` bound it by the least and the greatest probe.
+    """
+
+    count: int
+    gain_log10: float
+    low_log10: float
+    high_log10: float
+
+
+@dataclass(frozen=True, slots=True)
+class TimeStep:
+    """A recurrent weight at one time step: the level of dL/dz_t where it is used."""
+
+    step: int
+    level_log10: float
+
+
+@dataclass(frozen=True, slots=True)
+class Recurrence:
+    """Weights used again on their own output: the backward signal against time."""
+
+    module: str
+    weight: str
+    levels: tuple[TimeStep, ...]  # in forward order: first time step first
+
+
+@dataclass(frozen=True, slots=True)
+class LossTerm:
+    """One summand of the loss at the root of the graph."""
+
+    op: str
+    module: str | None
+    level_log10: float
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """One backward pass, measured at every op."""
+
+    step: int
+    loss: float
+    layers: tuple[LayerSignal, ...]  # in forward order
+    main_path: MainPath | None  # of the source that lies farthest from the loss
+    paths: tuple[MainPath, ...] = ()  # of further sources, the farthest first
+    output_level_log10: float | None = None  # dL/d(network output)
+    root_level_log10: float = 0.0
+    phase: Literal["unscaled", "scaled"] = "unscaled"
+    loss_scale: float = 1.0
+    batch_size: int | None = None
+    loss_terms: tuple[LossTerm, ...] = ()
+    segments: tuple[Segment, ...] = ()
+    recurrences: tuple[Recurrence, ...] = ()
+    parameters: tuple[ParameterSignal, ...] = ()
+    probe: Probe | None = None
+    nonfinite: NonFinite | None = None
+    op_count: int = 0
+    ops: tuple[OpGain, ...] = ()
+    notes: tuple[str, ...] = ()  # degradations: what could not be measured, and why
+
+
+# --- a run ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ParameterFacts:
+    """What is known of one parameter over a whole run."""
+
+    name: str
+    module: str
+    type: str  # class of the owning module
+    numel: int
+    requires_grad: bool
+    registered: bool  # found under the root module (False: reached by backward only)
+    in_optimizer: bool | None  # None: no optimiser was seen
+    called: bool  # its module was called, with gradients enabled
+    gradient: GradientState  # the best state seen over all traced steps
+    weight_log10: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OptimizerFacts:
+    """The optimiser that steps a model."""
+
+    name: str  # class name
+    lr: tuple[float, ...]  # by parameter group, at the first sampled step
+    rescales: bool  # the update does not depend on the gradient's scale (Adam, RMSprop, ...)
+    eps: float | None = None
+    weight_decay: float | None = None
+    momentum: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StepRecord:
+    """What is known of every step, sampled or not."""
+
+    step: int
+    loss: float  # unscaled; nan and inf as they were
+    sampled: bool = False
+    skipped: bool = False  # the scaler skipped the optimiser's step
+    backwards: int = 1  # backward passes since the last step
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRun:
+    """One model, which is one optimiser's parameters, over a run."""
+
+    name: str
+    type: str
+    traces: tuple[Trace, ...]
+    steps: tuple[StepRecord, ...] = ()
+    optimizer: OptimizerFacts | None = None
+    parameters: tuple[ParameterFacts, ...] = ()
+    always_dead: Mapping[str, float] = field(default_factory=dict)
+    # layer key "module#call" -> share of units with slope 0 in every traced batch
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """Where a run happened."""
+
+    python: str
+    torch: str
+    platform: str
+    device: str
+    distributed: str | None = None  # "rank 0 of 2"
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A watched run, or one check: everything that diagnosis needs."""
+
+    id: str
+    kind: Literal["run", "check", "watch"]
+    created: str  # ISO 8601, UTC
+    command: tuple[str, ...]
+    directory: str
+    tool_version: str
+    environment: Environment
+    models: tuple[ModelRun, ...]
+    ending: Ending = "finished"
+    exit_code: int = 0  # of the user's script
+    error: str | None = None  # last line of the script's traceback
+    notes: tuple[str, ...] = ()
+    seconds: float = 0.0
+
+
+# --- what is concluded ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """A measured number beside the threshold that it crossed (None: shown for information)."""
+
+    name: str
+    value: float | str
+    threshold: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """The place a finding points to."""
+
+    module: str | None = None
+    op: str | None = None
+    call: int | None = None
+    source: SourceLine | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A rule that fired."""
+
+    code: str
+    family: str
+    verdict: Verdict
+    severity: Severity
+    title: str  # one sentence, with its numbers
+    where: Where
+    factor: Factor | None
+    evidence: tuple[Evidence, ...]
+    remedy: str
+    model: str = ""
+    step: int | None = None  # when it was first seen
+    explains: tuple[str, ...] = ()  # codes that hang under it
+
+
+@dataclass(frozen=True, slots=True)
+class ModelDiagnosis:
+    """The verdict on one model."""
+
+    name: str
+    verdict: Verdict
+    training: Training
+    findings: tuple[Finding, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """The verdict on a run. `findings` has the gravest first."""
+
+    run: Run
+    verdict: Verdict
+    training: Training
+    findings: tuple[Finding, ...]
+    models: tuple[ModelDiagnosis, ...]

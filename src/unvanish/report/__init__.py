@@ -1,0 +1,1 @@
+"""Renderers: terminal, HTML, JSON. None of them measures."""

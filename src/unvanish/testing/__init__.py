@@ -1,0 +1,1 @@
+"""Broken and healthy models with known answers."""
