@@ -527,8 +527,9 @@ def _row_factors(
     blame: dict[str, float] = {}
     for vertex, gain in steps:
         factor, blamed = on_path.get((id(measured), vertex), (numbers.factor(vertex), None))
-        gains[factor] = gains.get(factor, 0.0) + gain
-        if blamed is not None:
+        if gain != 0.0 or factor not in ("scale", "merge"):
+            gains[factor] = gains.get(factor, 0.0) + gain
+        if blamed is not None and factor not in ("scale", "merge"):
             blame[factor] = blame.get(factor, 0.0) + blamed
     if merged:
         gains["merge"] = gains.get("merge", 0.0) + merged

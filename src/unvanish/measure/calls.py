@@ -171,9 +171,8 @@ class CallLog:
         calls.append(call)
         self._open.calls.append(call)
 
-    def _leave(
-        self, module: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any], output: Any
-    ) -> None:
+    def _leave(self, module: nn.Module, arguments: tuple[Any, ...], *rest: Any) -> None:
+        # `rest` is (keywords, output), and (output,) alone where the forward raised.
         stack = self._open.calls
         if torch.compiler.is_compiling() or not stack:
             return
@@ -184,7 +183,7 @@ class CallLog:
         if not isinstance(call, ModuleCall):
             return
         call.end = _sequence_number()
-        # A forward that raises leaves through here too (always_call), with no output.
+        keywords, output = rest if len(rest) == 2 else ({}, None)
         if output is None:
             return
         try:

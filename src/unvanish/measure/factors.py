@@ -83,6 +83,11 @@ ELEMENTWISE = frozenset(
     ).split()
 )
 
+NORM_REDUCTIONS = frozenset({"Mean", "Sum", "Var", "VarMean", "Std", "StdMean"}) | {
+    "LinalgVectorNorm",
+    "Norm",
+}
+
 # name -> plain activation name, as meanfield knows it
 _ACTIVATIONS = {
     "Relu": "relu",

@@ -18,6 +18,7 @@ from unvanish.measure.factors import (
     BILINEAR,
     ELEMENTWISE,
     EMBEDDINGS,
+    NORM_REDUCTIONS,
     activation_of,
     factor_of,
     plain_name,
@@ -267,7 +268,7 @@ def assign_factors(graph: Graph, nodes: Sequence[Node]) -> None:
         elif factor is None:
             factor = "weight" if parameters else "opaque"
         op.factor = factor
-        if factor == "weight" and parameters:
+        if factor == "weight" and parameters and op.kind not in EMBEDDINGS:
             op.weight = _parameter_behind(graph, parameters)
         if factor == "slope":
             op.activation, op.negative_slope = activation_of(op.kind, nodes[op.index])
@@ -363,15 +364,24 @@ def whole_call_groups(graph: Graph) -> list[tuple[list[int], Factor]]:
 
 def _whole_factor(graph: Graph, members: list[int]) -> Factor | None:
     ops = [graph.ops[index] for index in members]
+    kinds = {op.kind for op in ops}
     call = ops[0].call
     assert call is not None
-    if "norm" in type(call.module).__name__.lower():
+    if "norm" in type(call.module).__name__.lower() or _divides_by_a_size(kinds):
         return "norm"
     has_parameters = next(call.module.parameters(recurse=False), None) is not None
     shapes = {op.shapes[0] for op in ops if op.shapes}
-    if has_parameters or len(shapes) != 1 or not all(op.kind in ELEMENTWISE for op in ops):
+    if has_parameters or len(shapes) != 1 or not kinds <= ELEMENTWISE:
         return None
-    return "slope" if any(factor_of(op.kind) == "slope" for op in ops) else None
+    return "slope" if any(factor_of(kind) == "slope" for kind in kinds) else None
+
+
+def _divides_by_a_size(kinds: set[str]) -> bool:
+    """Whether ops are those of a normalisation: a reduction, a root or a norm, and a product."""
+    known = kinds <= ELEMENTWISE | NORM_REDUCTIONS | {"Expand", "View", "Unsqueeze", "Squeeze"}
+    rooted = bool(kinds & {"Rsqrt", "Sqrt", "Pow", "Std", "StdMean", "LinalgVectorNorm", "Norm"})
+    divides = bool(kinds & {"Rsqrt", "Div", "Reciprocal"})
+    return known and rooted and divides and bool(kinds & NORM_REDUCTIONS)
 
 
 def _closed(graph: Graph, members: list[int]) -> bool:

@@ -15,8 +15,10 @@ import torch
 from torch import Tensor
 
 from unvanish.measure.calls import ModuleCall
+from unvanish.measure.forward import tensors_in
 from unvanish.measure.graph import Graph, Node, Op
 
+INPUT = "input"  # the op's name when the batch itself is not finite
 _INPUTS = ("self", "input", "mat1", "mat2", "other", "tensors", "query", "key", "value", "exponent")
 _RESULTS = ("result", "output", "result0", "logsumexp")
 
@@ -25,9 +27,16 @@ class ForwardFault:
     """Where the forward first became non-finite: an op, or the module call that brackets it."""
 
     def __init__(
-        self, op: Op | None, call: ModuleCall | None, kind: Literal["nan", "inf"], detail: str
+        self,
+        op: Op | None,
+        call: ModuleCall | None,
+        kind: Literal["nan", "inf"],
+        detail: str,
+        name: str | None = None,
     ) -> None:
-        self.op = op
+        """Without an op the fault is named `name`, or after the class of the call's module."""
+        named = type(call.module).__name__ if call is not None else "?"
+        self.name = name or (op.name if op is not None else named)
         self.call = call
         self.kind = kind
         self.detail = detail
@@ -42,6 +51,13 @@ def locate_forward(
     result, or what a later op saved as its input; what no op saved is bracketed by the outputs of
     module calls. Saved tensors behind hooks (checkpointing) are not read: that would run code.
     """
+    for call in calls:
+        given = [] if call.inputs is None or call.parent else tensors_in(call.inputs.arguments)
+        for tensor in given:
+            kind = nonfinite_kind(tensor) if tensor.is_floating_point() else None
+            if kind is not None:
+                count = int((~torch.isfinite(tensor)).sum())
+                return ForwardFault(None, call, kind, f"{count} of {tensor.numel()} entries", INPUT)
     order = sorted((op for op in graph.ops if op.variable is None), key=lambda op: op.sequence)
     produced: dict[int, bool] = {}
     results: dict[int, Tensor] = {}
@@ -58,17 +74,17 @@ def locate_forward(
     for op in order:
         inputs, _ = _saved(nodes[op.index])
         result = results.get(op.index)
-        bad_inputs = any(_kind(item) is not None for item in inputs) or any(
+        bad_inputs = any(nonfinite_kind(item) is not None for item in inputs) or any(
             produced.get(edge.child, False) for edge in op.edges
         )
-        kind = _kind(result) if result is not None else None
+        kind = nonfinite_kind(result) if result is not None else None
         produced[op.index] = kind is not None or (result is None and bad_inputs)
         if kind is not None and not bad_inputs:
             return ForwardFault(op, op.call, kind, _describe(inputs))
     for op in order:
         inputs, _ = _saved(nodes[op.index])
         for item in inputs:
-            kind = _kind(item)
+            kind = nonfinite_kind(item)
             if kind is not None:
                 return ForwardFault(op, op.call, kind, "its input was not finite already")
     for call in calls:
@@ -96,7 +112,8 @@ def _read(node: Node, name: str) -> Tensor | None:
     return value.detach() if isinstance(value, Tensor) and value.is_floating_point() else None
 
 
-def _kind(tensor: Tensor) -> Literal["nan", "inf"] | None:
+def nonfinite_kind(tensor: Tensor) -> Literal["nan", "inf"] | None:
+    """Return "nan" or "inf" if an entry is one, else None."""
     if bool(torch.isfinite(tensor).all()):
         return None
     return "nan" if bool(torch.isnan(tensor).any()) else "inf"

@@ -98,8 +98,7 @@ class BackwardPass:
         """Register the hooks. `detach` must follow, also after an exception."""
         for op, node in zip(self.graph.ops, self.nodes, strict=True):
             if op.variable is not None:
-                hook = self._leaf_hook(op.index, op.variable, op.source)
-                self._handles.append(node.register_prehook(hook))
+                self._handles.append(node.register_prehook(self._leaf_hook(op.index)))
             elif op.data:
                 self._handles.append(node.register_hook(self._op_hook(op.index)))
 
@@ -136,23 +135,26 @@ class BackwardPass:
 
         return see
 
-    def _leaf_hook(self, index: int, variable: Tensor, source: bool) -> Any:
-        identity = id(variable)
-
+    def _leaf_hook(self, index: int) -> Any:
         def see(grad_outputs: tuple[Any, ...]) -> None:
-            gradient = grad_outputs[0]
-            if gradient is None or _inside_transform():
-                return
-            try:
-                with torch.no_grad():
-                    if source:
-                        self._see_outputs(index, grad_outputs)
-                    else:
-                        self._see_parameter(index, identity, gradient)
-            except Exception as error:
-                self.errors.append(f"{type(error).__name__}: {error}")
+            if not _inside_transform():
+                self.receive_leaf(index, grad_outputs[0])
 
         return see
+
+    def receive_leaf(self, index: int, gradient: Tensor | None) -> None:
+        """Take the whole gradient of a leaf: a parameter's, or that of data."""
+        op = self.graph.ops[index]
+        if gradient is None or op.variable is None:
+            return
+        try:
+            with torch.no_grad():
+                if op.source:
+                    self._see_outputs(index, (gradient,))
+                else:
+                    self._see_parameter(id(op.variable), gradient)
+        except Exception as error:
+            self.errors.append(f"{type(error).__name__}: {error}")
 
     # --- what a hook sees ----------------------------------------------------------------------
 
@@ -255,7 +257,7 @@ class BackwardPass:
         dimension = _unit_dimension(self.graph, vertex, grad_out.dim())
         self.slopes[vertex] = queue_slopes(grad_in, grad_out, dimension, supremum, self.reducer)
 
-    def _see_parameter(self, index: int, identity: int, gradient: Tensor) -> None:
+    def _see_parameter(self, identity: int, gradient: Tensor) -> None:
         values = dense(gradient)
         size = values.abs()
         self.parameters[identity] = ParameterSlots(

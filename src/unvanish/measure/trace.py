@@ -146,6 +146,17 @@ class BackwardTracer:
         finally:
             measured.detach()
 
+    def leaves(self) -> list[Tensor]:
+        """Return the leaf tensors of the graph, for a backward through `torch.autograd.grad`."""
+        ops = self.measured.graph.ops
+        return [op.variable for op in ops if op.variable is not None]
+
+    def receive(self, gradients: Sequence[Tensor | None]) -> None:
+        """Take the gradients of `leaves()` that such a backward returned; before leaving."""
+        leaves = [op.index for op in self.measured.graph.ops if op.variable is not None]
+        for index, gradient in zip(leaves, gradients, strict=True):
+            self.measured.receive_leaf(index, gradient)
+
     def pending(
         self, *, step: int, loss: float | None = None, loss_scale: float = 1.0
     ) -> PendingTrace:
@@ -346,9 +357,7 @@ class PendingTrace:
     def _nonfinite(self, numbers: Numbers, names: assemble.Names) -> NonFinite | None:
         fault = self._tracer.fault
         if fault is not None:
-            op, call = fault.op, fault.call
-            name = op.name if op is not None else type(call.module).__name__ if call else "?"
-            return _guilty("forward", name, call, names, fault.kind, fault.detail)
+            return _guilty("forward", fault.name, fault.call, names, fault.kind, fault.detail)
         found = assemble.backward_fault(self._tracer.measured, numbers)
         if found is None:
             return None
