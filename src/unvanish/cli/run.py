@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
     from unvanish.diagnose import FailOn
     from unvanish.diagnose.config import Config
-    from unvanish.monitor.launch import Launched, LaunchOptions
+    from unvanish.monitor.launch import Launched
     from unvanish.monitor.program import Program
+    from unvanish.monitor.schedule import WatchOptions
     from unvanish.records import Diagnosis
 
 _INTERRUPTED = 130  # what a shell reports for a program ended by Ctrl-C
@@ -106,7 +107,7 @@ class _Settings:
     """What the options say. Files are absolute: the script may change directory."""
 
     start: Path
-    options: LaunchOptions
+    options: WatchOptions
     config: Config
     fail_on: FailOn
     json: str | None
@@ -120,8 +121,7 @@ class _Settings:
 def _settings(**given: Any) -> _Settings:
     """Read the options, so that all that can be wrong with the call shows before the script."""
     from unvanish.diagnose.config import load_config
-    from unvanish.monitor.launch import LaunchOptions
-    from unvanish.monitor.schedule import Schedule
+    from unvanish.monitor.schedule import Schedule, WatchOptions
 
     if given["json_path"] == "-":
         raise UsageError(
@@ -132,7 +132,7 @@ def _settings(**given: Any) -> _Settings:
     config = load_config(start)
     return _Settings(
         start=start,
-        options=LaunchOptions(Schedule(given["every"]), given["probe"], given["steps"]),
+        options=WatchOptions(Schedule(given["every"]), given["probe"], given["steps"]),
         config=config.narrowed(_codes(given["select"]), _codes(given["ignore"])),
         fail_on=given["fail_on"],
         json=_target(given["json_path"], given["force"]),

@@ -17,21 +17,12 @@ from unvanish.i18n import _
 from unvanish.monitor.arrival import TorchArrival
 from unvanish.monitor.children import Children
 from unvanish.monitor.program import Outcome, Program
-from unvanish.monitor.schedule import Schedule
+from unvanish.monitor.schedule import WatchOptions
 from unvanish.monitor.silence import NothingSeen
 from unvanish.records import Diagnosis, Run
 
 if TYPE_CHECKING:
     from unvanish.monitor.session import Session
-
-
-@dataclass(frozen=True, slots=True)
-class LaunchOptions:
-    """How to watch a program. `steps` ends it after so many steps of one optimiser."""
-
-    schedule: Schedule = Schedule()
-    probe: bool = True
-    steps: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +37,7 @@ class Launched:
 
 def launch(
     program: Program,
-    options: LaunchOptions,
+    options: WatchOptions,
     *,
     directory: str,
     say: Callable[[str], None],
@@ -64,7 +55,7 @@ class _Launch:
     def __init__(
         self,
         program: Program,
-        options: LaunchOptions,
+        options: WatchOptions,
         directory: str,
         say: Callable[[str], None],
         diagnose: Callable[[Run], Diagnosis] | None,
@@ -98,20 +89,17 @@ class _Launch:
         if os.getpid() != self._pid:
             return
         try:
-            from unvanish.monitor.session import Session, SessionOptions
+            from unvanish.monitor.session import Session
 
             self._session = Session(
-                SessionOptions(
-                    schedule=self._options.schedule,
-                    probe=self._options.probe,
-                    steps=self._options.steps,
-                    rank=self._rank,
-                    ranks=self._ranks,
-                ),
+                self._options,
+                kind="run",
                 command=self._program.command,
                 directory=self._directory,
                 say=self._say,
                 diagnose=self._diagnose,
+                rank=self._rank,
+                ranks=self._ranks,
             )
             self._session.begin()
         except Exception as error:  # a failure of ours must not stop the script
@@ -139,9 +127,7 @@ class _Launch:
         @functools.wraps(original)
         def warn_and_exit(status: int) -> None:
             if os.getpid() == self._pid and self._rank == 0:
-                self._say(
-                    _("the script ended itself with os._exit; use sys.exit to get a verdict")
-                )
+                self._say(_("the script ended itself with os._exit; use sys.exit to get a verdict"))
             original(status)
 
         os._exit = warn_and_exit  # type: ignore[assignment]

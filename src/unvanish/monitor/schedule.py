@@ -1,4 +1,4 @@
-"""Which steps are traced.
+"""Which steps are traced, and how.
 
 Dense where a run decides itself, then sparse: 0, 1, 2, 4, 8, 16, … and every N. A fault that is
 there from the start shows at once, one that training makes (a post-norm transformer whose front
@@ -33,3 +33,12 @@ class Schedule:
         """Return whether `step`, counted from 0, is traced."""
         power_of_two = step & (step - 1) == 0  # true of 0 as well
         return power_of_two or (self.every > 0 and step % self.every == 0)
+
+
+@dataclass(frozen=True, slots=True)
+class WatchOptions:
+    """How to watch."""
+
+    schedule: Schedule
+    probe: bool  # random signals sent backward, on a replay of the sampled batches
+    steps: int | None = None  # end the script after so many steps of one optimiser

@@ -9,7 +9,7 @@ import time
 import weakref
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -21,22 +21,10 @@ from unvanish._version import __version__
 from unvanish.i18n import _
 from unvanish.monitor.listener import Listener
 from unvanish.monitor.program import Outcome, StepsReached
-from unvanish.monitor.schedule import Schedule
+from unvanish.monitor.schedule import WatchOptions
 from unvanish.monitor.silence import NothingSeen
 from unvanish.monitor.watcher import Watcher
 from unvanish.records import Diagnosis, Environment, ModelRun, Run
-
-
-@dataclass(frozen=True, slots=True)
-class SessionOptions:
-    """How to watch. `steps` ends the script after so many steps of one optimiser."""
-
-    schedule: Schedule = Schedule()
-    probe: bool = True
-    steps: int | None = None
-    kind: Literal["run", "watch"] = "run"
-    rank: int = 0
-    ranks: int = 1
 
 
 class Session:
@@ -44,19 +32,23 @@ class Session:
 
     def __init__(
         self,
-        options: SessionOptions,
+        options: WatchOptions,
         *,
+        kind: Literal["run", "watch"],
         command: tuple[str, ...],
         directory: str,
         say: Callable[[str], None],
         diagnose: Callable[[Run], Diagnosis] | None = None,
+        rank: int = 0,
+        ranks: int = 1,
     ) -> None:
         """`say` prints a line of ours; `diagnose`, if given, is asked at sampled steps.
 
         Its first finding of severity "error" is said at once.
         """
         self.id = store.new_id()
-        self._options = options
+        self._kind = kind
+        self._rank, self._ranks = rank, ranks
         self._command = command
         self._directory = directory
         self._say = say
@@ -65,7 +57,7 @@ class Session:
         self._started = time.monotonic()
         self._limit = StepLimit(options.steps)
         # Under torchrun the first rank watches for all; the others only end at the same step.
-        self._watches = options.rank == 0
+        self._watches = rank == 0
         self.watcher = Watcher(
             options.schedule,
             probe=options.probe,
@@ -96,21 +88,21 @@ class Session:
 
     def run(self, outcome: Outcome, notes: tuple[str, ...] = ()) -> Run:
         """Return what is known so far as a record."""
-        ranks = self._options.ranks
+        ranks = self._ranks
         together = _("rank 0 of {ranks} was watched; the others ran unwatched").format(ranks=ranks)
         return Run(
             id=self.id,
-            kind=self._options.kind,
+            kind=self._kind,
             created=self._created.isoformat(timespec="seconds"),
             command=self._command,
             directory=self._directory,
             tool_version=__version__,
             environment=Environment(
                 python=platform.python_version(),
-                torch=torch.__version__,
+                torch=str(torch.__version__),
                 platform=platform.platform(),
                 device=self.watcher.device or "cpu",
-                distributed=f"rank {self._options.rank} of {ranks}" if ranks > 1 else None,
+                distributed=f"rank {self._rank} of {ranks}" if ranks > 1 else None,
             ),
             models=_named_apart([lane.model_run() for lane in self.watcher.lanes if lane.traces]),
             ending=outcome.ending,
@@ -141,7 +133,7 @@ class Session:
             self._diagnose = None
             step = 0 if first.step is None else first.step
             self._say(
-                _("step {step}: {title} ({code}); the script goes on").format(
+                _("step {step}: {code}: {title} The script goes on.").format(
                     step=step, title=first.title, code=first.code
                 )
             )
