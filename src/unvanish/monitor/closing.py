@@ -57,7 +57,7 @@ class Closing:
 
     def reaches(self, optimizer: Optimizer) -> bool:
         """Whether `optimizer` holds a parameter that one of the passes reached."""
-        held = ids_of(optimizer)
+        held = optimizers.ids_of(optimizer)
         return any(not held.isdisjoint(one.reached) for one in self.passes)
 
     def resolve(self, names: NameBook, optimised: frozenset[int] | None) -> None:
@@ -86,11 +86,6 @@ class Closing:
                     detail=name,
                 )
         return None
-
-
-def ids_of(optimizer: Optimizer) -> frozenset[int]:
-    """Return the ids of the parameters that `optimizer` holds."""
-    return frozenset(id(parameter) for _, _, parameter in optimizers.parameters_of(optimizer))
 
 
 def traced(passes: Iterable[Pass]) -> list[Pass]:

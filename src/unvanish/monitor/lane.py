@@ -7,12 +7,12 @@ import weakref
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from unvanish.measure import NameBook, PendingTrace
 from unvanish.monitor.losses import StepHistory, arrive
-from unvanish.monitor.optimizers import not_finite
+from unvanish.monitor.optimizers import ids_of, not_finite
 from unvanish.records import (
     GradientState,
     ModelRun,
@@ -71,13 +71,7 @@ class Lane:
             self.traces = [*kept, *latest]
 
     def _see_models(self, pending: PendingTrace, names: NameBook) -> None:
-        held = {
-            id(parameter)
-            for reference in self.optimizers
-            if (optimizer := reference()) is not None
-            for group in optimizer.param_groups
-            for parameter in group["params"]
-        }
+        held = self._held()
         own = [
             model
             for model in pending.models
@@ -96,7 +90,7 @@ class Lane:
     ) -> None:
         signals = {signal.name: signal for signal in trace.parameters}
         called = set(pending.called_modules())
-        for identity, (name, owner) in pending.named_parameters.items():
+        for identity, (name, owner) in self._own_parameters(pending, names, optimised).items():
             parameter = getattr(owner, name.rpartition(".")[2])
             signal = signals.get(name)
             known = self.parameters.get(name)
@@ -119,6 +113,31 @@ class Lane:
                 else min(state, known.gradient, key=_BEST_FIRST.index),
                 weight_log10=weight if weight is not None or known is None else known.weight_log10,
             )
+
+    def _own_parameters(
+        self, pending: PendingTrace, names: NameBook, optimised: frozenset[int] | None
+    ) -> dict[int, tuple[str, nn.Module]]:
+        """Return, by id, names and owners of what this model's optimisers hold or nobody does.
+
+        What only another model's optimiser holds (the discriminator that a generator's loss passes)
+        is not this model's. What was called, but has no part in the loss, is.
+        """
+        held = self._held()
+        found = {
+            identity: item
+            for identity, item in pending.named_parameters.items()
+            if identity in held or identity not in (optimised or ())
+        }
+        for model in pending.idle_models:
+            for identity, (name, owner) in names.parameter_names(model.modules()).items():
+                if identity in held:
+                    found[identity] = (f"{names.root_name(model)}.{name}", owner)
+        return found
+
+    def _held(self) -> frozenset[int]:
+        """Return the ids of the parameters that this model's optimisers hold."""
+        alive = [optimizer for reference in self.optimizers if (optimizer := reference())]
+        return frozenset(identity for optimizer in alive for identity in ids_of(optimizer))
 
     def _see_units(self, pending: PendingTrace) -> None:
         for key, (on, seen) in pending.units_on().items():

@@ -16,7 +16,7 @@ import os
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 from torch._guards import TracingContext
 from torch.amp import GradScaler
+from torch.autograd.graph import GradientEdge
 from torch.optim import Optimizer
 from torch.optim.optimizer import (
     register_optimizer_step_post_hook,
@@ -49,7 +50,7 @@ class BackwardCall:
 
     roots: tuple[Tensor, ...]
     cotangents: tuple[Tensor | None, ...]  # one for each root; None: 1, of a scalar
-    inputs: tuple[Tensor, ...]  # of `grad`; () for backward
+    inputs: tuple[Any, ...]  # of `grad`, in order; () for backward
     create_graph: bool
     site: int  # the same for each pass through the same place of the script
     scaled: ScaledLoss | None  # when the root came out of a gradient scaler
@@ -61,8 +62,13 @@ class Sink(Protocol):
     def backward_begins(self, describe: Callable[[], BackwardCall]) -> Any:
         """Return a token for `backward_ends`."""
 
-    def backward_ends(self, token: Any, *, finished: bool) -> None:
-        """Take note that the backward is over; it raised if not `finished`."""
+    def backward_ends(
+        self, token: Any, *, finished: bool, gradients: Sequence[Tensor | None]
+    ) -> None:
+        """Take note that the backward is over; it raised if not `finished`.
+
+        `gradients` are what `grad` returned, of the parameters among its inputs; () for backward.
+        """
 
     def step_begins(self, optimizer: Optimizer) -> None:
         """Take note that `optimizer` is about to step."""
@@ -140,7 +146,7 @@ class Listener:
             if torch.compiler.is_compiling() or not self._listens():
                 return original(*args, **kwargs)
             with self._watched(lambda: self._backward_call(*args, **kwargs)):
-                return original(*args, **kwargs)
+                return original(*args, **kwargs)  # into .grad
 
         return backward
 
@@ -150,11 +156,13 @@ class Listener:
             if torch.compiler.is_compiling() or not self._listens():
                 return original(*args, **kwargs)
             args, kwargs = _without_iterators(args, kwargs)
-            inputs = _parameters_in(args[1] if len(args) > 1 else kwargs.get("inputs"))
-            if not inputs or kwargs.get("is_grads_batched"):
+            inputs = args[1] if len(args) > 1 else kwargs.get("inputs")
+            if not _has_parameters(inputs) or kwargs.get("is_grads_batched"):
                 return original(*args, **kwargs)
-            with self._watched(lambda: self._grad_call(inputs, *args, **kwargs)):
-                return original(*args, **kwargs)
+            with self._watched(lambda: self._grad_call(*args, **kwargs)) as returned:
+                gradients = original(*args, **kwargs)
+                returned.gradients = _as_tuple(gradients)
+                return gradients
 
         return grad
 
@@ -200,19 +208,19 @@ class Listener:
                 self._sink.step_ends(optimizer)
 
     @contextmanager
-    def _watched(self, describe: Callable[[], BackwardCall]) -> Iterator[None]:
+    def _watched(self, describe: Callable[[], BackwardCall]) -> Iterator[_Returned]:
         """Tell the sink before and after a backward; what it does meanwhile is not listened to."""
         self._busy.now = True
-        finished = False
+        returned, finished = _Returned(), False
         try:
             with _without_dynamo():
                 token = self._sink.backward_begins(describe)
             try:
-                yield
+                yield returned
                 finished = True
             finally:
                 with _without_dynamo():
-                    self._sink.backward_ends(token, finished=finished)
+                    self._sink.backward_ends(token, finished=finished, gradients=returned.gradients)
         finally:
             self._busy.now = False
 
@@ -229,19 +237,18 @@ class Listener:
 
     def _grad_call(
         self,
-        parameters: tuple[Tensor, ...],
         outputs: Any,
-        inputs: Any = None,
+        inputs: Any,
         grad_outputs: Any = None,
         retain_graph: bool | None = None,
         create_graph: bool = False,
         *_: Any,
         **__: Any,
     ) -> BackwardCall:
-        return self._call(outputs, grad_outputs, parameters, create_graph)
+        return self._call(outputs, grad_outputs, _as_tuple(inputs), create_graph)
 
     def _call(
-        self, outputs: Any, cotangents: Any, inputs: tuple[Tensor, ...], create_graph: bool
+        self, outputs: Any, cotangents: Any, inputs: tuple[Any, ...], create_graph: bool
     ) -> BackwardCall:
         given = _as_tuple(outputs)
         seeds = _as_tuple(cotangents) if cotangents is not None else (None,) * len(given)
@@ -263,6 +270,13 @@ class Listener:
         )
 
 
+@dataclass(slots=True)
+class _Returned:
+    """What `grad` returned: one gradient for each of its inputs."""
+
+    gradients: Sequence[Tensor | None] = ()
+
+
 class _Busy(threading.local):
     """Whether this thread is inside a backward that is being watched."""
 
@@ -270,7 +284,11 @@ class _Busy(threading.local):
 
 
 def _as_tuple(value: Any) -> tuple[Any, ...]:
-    return tuple(value) if isinstance(value, Sequence) else (value,)
+    if isinstance(value, Tensor | GradientEdge):  # both look like collections
+        return (value,)
+    if isinstance(value, dict):
+        return tuple(value.values())
+    return tuple(value) if isinstance(value, Collection) else (value,)
 
 
 def _without_iterators(
@@ -285,12 +303,8 @@ def _without_iterators(
     return listed, named
 
 
-def _parameters_in(inputs: Any) -> tuple[Tensor, ...]:
-    """Return the trainable parameters among the inputs of `torch.autograd.grad`."""
-    given = inputs.values() if isinstance(inputs, dict) else _as_tuple(inputs)
-    return tuple(
-        tensor for tensor in given if isinstance(tensor, torch.nn.Parameter) and tensor.is_leaf
-    )
+def _has_parameters(inputs: Any) -> bool:
+    return any(isinstance(item, torch.nn.Parameter) and item.is_leaf for item in _as_tuple(inputs))
 
 
 def _site() -> int:

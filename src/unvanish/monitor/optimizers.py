@@ -41,6 +41,11 @@ def parameters_of(optimizer: Optimizer) -> Iterator[tuple[int, float, Tensor]]:
             yield number, math.nan if lr is None else lr, parameter
 
 
+def ids_of(optimizer: Optimizer) -> frozenset[int]:
+    """Return the ids of the parameters that `optimizer` holds."""
+    return frozenset(id(parameter) for _, _, parameter in parameters_of(optimizer))
+
+
 def facts_of(optimizer: Optimizer) -> OptimizerFacts:
     """Describe `optimizer` as it is now."""
     groups = optimizer.param_groups

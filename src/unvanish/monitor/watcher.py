@@ -26,7 +26,7 @@ from unvanish.errors import NoSignalError
 from unvanish.i18n import _
 from unvanish.measure import BackwardTracer, CallLog, NameBook, TraceOptions
 from unvanish.monitor import optimizers
-from unvanish.monitor.closing import Closing, Pass, ids_of, traced
+from unvanish.monitor.closing import Closing, Pass, traced
 from unvanish.monitor.lane import Lane
 from unvanish.monitor.listener import BackwardCall
 from unvanish.monitor.losses import StepNote, read_loss
@@ -66,6 +66,7 @@ class _Token:
     """What a backward that has begun needs when it ends."""
 
     one: Pass
+    call: BackwardCall
     tracer: BackwardTracer | None
     loss_scale: float
 
@@ -150,7 +151,10 @@ class Watcher:
     @_never_raises
     def backward_begins(self, describe: Callable[[], BackwardCall]) -> _Token | None:
         """Decide whether to trace this pass, and read its loss."""
-        call = describe()
+        try:
+            call = describe()
+        except TypeError:  # the call itself is wrong, and torch is about to say so
+            return None
         roots = [root for root in call.roots if root.grad_fn is not None]
         if not roots:
             self.without_graph += any(not root.requires_grad for root in call.roots)
@@ -175,16 +179,28 @@ class Watcher:
         scale = call.scaled.scaler.get_scale() if tracer and call.scaled else 1.0
         if tracer is not None:
             tracer.__enter__()
-        return _Token(one, tracer, scale)
+        return _Token(one, call, tracer, scale)
 
-    def backward_ends(self, token: _Token | None, *, finished: bool) -> None:
+    def backward_ends(
+        self, token: _Token | None, *, finished: bool, gradients: Sequence[Tensor | None]
+    ) -> None:
         """Take the hooks off, and see whether the pass is a step by itself."""
         if token is None:
             return
         if token.tracer is not None:
+            if gradients:
+                self._receive(token.tracer, token.call.inputs, gradients)
             token.tracer.__exit__(None, None, None)
         if finished:
             self._ended(token)
+
+    @_never_raises
+    def _receive(
+        self, tracer: BackwardTracer, inputs: Sequence[object], gradients: Sequence[Tensor | None]
+    ) -> None:
+        """Hand on what `torch.autograd.grad` returned: it fires no hook of a parameter."""
+        by_id = {id(given): gradient for given, gradient in zip(inputs, gradients, strict=False)}
+        tracer.receive([by_id.get(id(leaf)) for leaf in tracer.leaves()])
 
     @_never_raises
     def _ended(self, token: _Token) -> None:
@@ -318,7 +334,7 @@ class Watcher:
         if not self._open:
             return []
         lane = self._lane_of(optimizer)
-        held = ids_of(optimizer) if traced(self._open) else frozenset()
+        held = optimizers.ids_of(optimizer) if traced(self._open) else frozenset()
         return [one for one in self._open if self._is_of(one, lane, held)]
 
     def _is_of(self, one: Pass, lane: Lane | None, held: frozenset[int]) -> bool:
@@ -354,7 +370,9 @@ class Watcher:
             self._settle()
             reached = {identity for one in kept for identity in one.reached}
             lane.reached = frozenset(reached)
-            holders = [other for other in self._known if not ids_of(other).isdisjoint(reached)]
+            holders = [
+                other for other in self._known if not optimizers.ids_of(other).isdisjoint(reached)
+            ]
             self._closing = Closing(lane, lane.step, kept, {id(other) for other in holders})
             for one in kept:
                 self._sites.claimed(one.site, lane)
@@ -403,7 +421,7 @@ class Watcher:
         """Return the ids of what the optimisers hold; None where there is no optimiser."""
         if not self._known:
             return None
-        return frozenset().union(*(ids_of(optimizer) for optimizer in self._known))
+        return frozenset().union(*(optimizers.ids_of(optimizer) for optimizer in self._known))
 
     def _forget_calls(self, roots: Sequence[nn.Module], since: int = 0) -> None:
         """Drop the recorded calls of these root modules, and with them the inputs they hold."""
