@@ -19,6 +19,7 @@ from unvanish.report.document import document, schema
 
 DIAGNOSES = builders.every_diagnosis()
 ROOT = Path(__file__).parents[2]
+LAYER_KEYS = tuple(schema()["$defs"]["layer"]["properties"])
 
 
 @pytest.fixture(scope="module")
@@ -69,8 +70,8 @@ def put(value: Any, *path: Any) -> Callable[[dict[str, Any]], None]:
         *(without(key) for key in schema()["properties"]),
         *(without("findings", 0, key) for key in schema()["$defs"]["finding"]["properties"]),
         *(without("findings", 0, "where", key) for key in ("module", "op", "call", "source")),
-        *(without("traces", 0, "layers", 3, key) for key in schema()["$defs"]["layer"]["properties"]),
-        *(without("traces", 0, "main_path", 0, key) for key in ("factor", "gain_log10", "merge_log10")),
+        *(without("traces", 0, "layers", 3, key) for key in LAYER_KEYS),
+        *(without("traces", 0, "main_path", 0, key) for key in ("factor", "gain_log10")),
         put(2, "schema"),
         put("sick", "verdict"),
         put("fine", "training"),
