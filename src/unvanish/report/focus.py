@@ -1,0 +1,129 @@
+"""What a report shows first: the gravest model, the step its verdict rests on, the one picture."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from unvanish import words
+from unvanish.i18n import _
+from unvanish.records import Diagnosis, Finding, ModelDiagnosis, ModelRun, Trace, Verdict
+
+# The pictures that can show a verdict, the best first; a report falls back to the next.
+PICTURES: dict[Verdict, tuple[str, ...]] = {
+    "vanishing": ("waterfall", "levels"),
+    "exploding": ("waterfall", "levels"),
+    "dead-units": ("slopes", "waterfall"),
+    "forward-collapse": ("forward", "waterfall"),
+    "non-finite": ("loss", "waterfall"),
+    "cut-graph": ("parameters", "levels"),
+    "loss-head": ("waterfall", "loss"),
+    "update-size": ("parameters", "loss"),
+    "healthy": ("waterfall", "levels"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Focus:
+    """One model with the trace that its verdict rests on (None: nothing was traced)."""
+
+    run: ModelRun
+    diagnosis: ModelDiagnosis
+    trace: Trace | None
+
+    @property
+    def gravest(self) -> Finding | None:
+        """The finding that the verdict comes from."""
+        return self.diagnosis.findings[0] if self.diagnosis.findings else None
+
+    @property
+    def pictures(self) -> tuple[str, ...]:
+        """Names of the pictures that show the verdict, the best first."""
+        first = self.gravest
+        if first is not None and first.factor == "recurrence":
+            return ("recurrence", *PICTURES[self.diagnosis.verdict])
+        return PICTURES[self.diagnosis.verdict]
+
+
+def models(diagnosis: Diagnosis) -> list[Focus]:
+    """Return one Focus for each model, that of the gravest finding first."""
+    judged = {model.name: model for model in diagnosis.models}
+    unjudged = (diagnosis.verdict, diagnosis.training)
+    order = list(dict.fromkeys(finding.model for finding in diagnosis.findings))
+    found = [
+        Focus(
+            run,
+            verdict := judged.get(run.name, ModelDiagnosis(run.name, *unjudged, ())),
+            trace_of(run, verdict.findings[0] if verdict.findings else None),
+        )
+        for run in diagnosis.run.models
+    ]
+    return sorted(
+        found, key=lambda one: order.index(one.run.name) if one.run.name in order else len(order)
+    )
+
+
+def trace_of(run: ModelRun, finding: Finding | None) -> Trace | None:
+    """Return the trace at the step of `finding`; without one, the last that has layers."""
+    if finding is not None and finding.step is not None:
+        for trace in run.traces:
+            if trace.step == finding.step and trace.layers:
+                return trace
+    return next((trace for trace in reversed(run.traces) if trace.layers), None)
+
+
+def sentence(diagnosis: Diagnosis) -> str:
+    """Return the verdict in one sentence."""
+    if not any(model.traces for model in diagnosis.run.models) and not diagnosis.findings:
+        return _("Nothing was measured: no backward pass was sampled.")
+    start = words.verdict_sentence(diagnosis.verdict)
+    finding = diagnosis.findings[0] if diagnosis.findings else None
+    if finding is None or finding.verdict != diagnosis.verdict:
+        return _("{verdict}.").format(verdict=start)
+    title = words.printable(finding.title).rstrip(".。")
+    if len(diagnosis.run.models) > 1:
+        return _("{verdict} in {model}: {title}.").format(
+            verdict=start, model=words.printable(finding.model), title=title
+        )
+    return _("{verdict}: {title}.").format(verdict=start, title=title)
+
+
+def training(focus: Focus) -> str:
+    """Return what training does, in one sentence with its numbers."""
+    state = words.training_name(focus.diagnosis.training)
+    steps = focus.run.steps
+    if not steps:
+        return _("Training: {state}.").format(state=state)
+    if len(steps) == 1:
+        return _("Training: {state} (one step, loss {loss}).").format(
+            state=state, loss=words.loss(steps[0].loss)
+        )
+    return _("Training: {state} ({first} → {last} over {count} steps).").format(
+        state=state,
+        first=words.loss(steps[0].loss),
+        last=words.loss(steps[-1].loss),
+        count=len(steps),
+    )
+
+
+def degradations(diagnosis: Diagnosis) -> list[str]:
+    """Return what could not be measured, each note once, with the steps it concerns."""
+    notes = [words.printable(note) for note in diagnosis.run.notes]
+    for model in diagnosis.run.models:
+        at: dict[str, list[int]] = {}
+        for trace in model.traces:
+            for note in trace.notes:
+                at.setdefault(note, []).append(trace.step)
+        for note, steps in at.items():
+            text = words.printable(note).rstrip(".。")
+            where = _("every sampled step") if len(steps) == len(model.traces) else _steps(steps)
+            if len(diagnosis.run.models) > 1:
+                where = f"{words.printable(model.name)}, {where}"
+            notes.append(_("{note} ({where}).").format(note=text, where=where))
+    return list(dict.fromkeys(notes))
+
+
+def _steps(steps: Iterable[int], most: int = 6) -> str:
+    listed = list(steps)
+    text = ", ".join(str(step) for step in listed[:most]) + (", …" if len(listed) > most else "")
+    return _("step {steps}").format(steps=text)

@@ -1,0 +1,206 @@
+"""The report in a terminal: the verdict, the layers, the findings, the next command to type."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from unvanish import words
+from unvanish.i18n import _
+from unvanish.records import Diagnosis, Evidence, Finding, OptimizerFacts, Trace, Where
+from unvanish.report import focus, layers
+from unvanish.report.encodable import Encodable
+from unvanish.report.focus import Focus
+from unvanish.report.table import layer_table
+
+ROOM = 20  # lines that a table of layers takes at most, or nearly
+WIDEST = 120
+_SEVERITY = {"error": "bold red", "warning": "bold yellow", "info": "bold green"}
+
+
+def render(diagnosis: Diagnosis, console: Console, *, saved: Path | None = None) -> None:
+    """Print `diagnosis` on `console`; `saved` is the file that holds its run."""
+    found = focus.models(diagnosis)
+    several = len(found) > 1
+    parts: list[RenderableType] = [Text(focus.sentence(diagnosis), style=_style(diagnosis))]
+    parts += _training(found)
+    for one in found:
+        if one is found[0] or one.diagnosis.verdict != "healthy":
+            parts += _model(one, min(console.width, WIDEST), several)
+    parts += _findings(diagnosis.findings, several)
+    parts += _degradations(diagnosis)
+    parts += _next(diagnosis, saved, console.width)
+    console.print(Encodable(Group(*parts)), highlight=False, markup=False)
+
+
+def _style(diagnosis: Diagnosis) -> str:
+    if diagnosis.findings:
+        return _SEVERITY[diagnosis.findings[0].severity]
+    return "bold"
+
+
+def _training(found: Sequence[Focus]) -> Iterator[Text]:
+    if len(found) == 1:
+        yield Text(focus.training(found[0]))
+        return
+    for one in found:
+        yield Text(
+            _("{model}: {verdict}. {training}").format(
+                model=words.printable(one.run.name),
+                verdict=words.verdict_name(one.diagnosis.verdict),
+                training=focus.training(one),
+            )
+        )
+
+
+def _model(one: Focus, width: int, several: bool) -> Iterator[RenderableType]:
+    if one.trace is None:
+        return
+    yield Text("")
+    yield Text(_caption(one, one.trace, several), style="dim")
+    folded = layers.fold(layers.rows(one.trace.layers, one.diagnosis.findings), ROOM)
+    yield from layer_table(folded, width)
+    yield from _path(one.trace)
+    yield from _probe(one.trace)
+
+
+def _caption(one: Focus, trace: Trace, several: bool) -> str:
+    kind = words.printable(one.run.type)
+    parts = [
+        f"{words.printable(one.run.name)} ({kind})" if several else kind,
+        _("step {step}, loss {loss}").format(step=trace.step, loss=words.loss(trace.loss)),
+        *([_optimizer(one.run.optimizer)] if one.run.optimizer else []),
+        _("level: log₁₀ ‖∂L/∂output‖"),
+    ]
+    return " · ".join(parts)
+
+
+def _optimizer(facts: OptimizerFacts) -> str:
+    rates = ", ".join(words.quantity(lr) for lr in dict.fromkeys(facts.lr))
+    return _("{optimizer}, lr {rates}").format(optimizer=words.printable(facts.name), rates=rates)
+
+
+def _path(trace: Trace) -> Iterator[Text]:
+    """Say what the signal loses from the loss to the source, and to which factors."""
+    path = trace.main_path
+    if path is None or not path.edges:
+        return
+    whole = path.source_level_log10 - path.root_level_log10
+    parts = [
+        f"{words.factor_name(factor)} {words.decades(gain)}"
+        for factor, gain in layers.totals(path).items()
+    ]
+    yield Text(
+        _("From the loss to {source}: {times} ({decades} = {parts})").format(
+            source=words.shorten(words.module_name(path.source_module), 24),
+            times=words.times(whole),
+            decades=words.decades(whole),
+            parts=", ".join(parts),
+        )
+    )
+
+
+def _probe(trace: Trace) -> Iterator[Text]:
+    if trace.probe is not None:
+        yield Text(
+            _("Of a random signal at the output, {gain} arrives there ({low} to {high})").format(
+                gain=words.times(trace.probe.gain_log10),
+                low=words.times(trace.probe.low_log10),
+                high=words.times(trace.probe.high_log10),
+            )
+        )
+
+
+# --- the findings --------------------------------------------------------------------------------
+
+
+def _findings(findings: Sequence[Finding], several: bool) -> Iterator[RenderableType]:
+    for finding in findings:
+        yield Text("")
+        yield Text.assemble(
+            (words.severity_name(finding.severity), _SEVERITY[finding.severity]),
+            (f" {finding.code}  ", _SEVERITY[finding.severity]),
+            words.printable(finding.title),
+        )
+        grid = Table.grid(padding=(0, 2))
+        grid.add_column(style="dim", no_wrap=True)
+        grid.add_column(overflow="fold")
+        for name, value in _facts(finding, several):
+            grid.add_row(Text(name), Text(value))
+        yield Padding(grid, (0, 0, 0, 2))
+
+
+def _facts(finding: Finding, several: bool) -> Iterator[tuple[str, str]]:
+    if several and finding.model:
+        yield _("model"), words.printable(finding.model)
+    if place := where(finding.where):
+        yield _("where"), words.shorten(place, 300)
+    if finding.step is not None:
+        yield _("step"), str(finding.step)
+    if finding.factor is not None:
+        yield _("factor"), words.factor_name(finding.factor)
+    for position, evidence in enumerate(finding.evidence):
+        yield (_("evidence") if position == 0 else ""), _evidence(evidence)
+    if finding.remedy:
+        yield _("remedy"), words.printable(finding.remedy)
+    if finding.explains:
+        yield _("explains"), ", ".join(finding.explains)
+
+
+def where(place: Where) -> str:
+    """Return a place as "net.1, SigmoidBackward0, train.py:31"; "" if nothing is known."""
+    parts = []
+    if place.module is not None:
+        name = words.module_name(place.module)
+        parts.append(f"{name} #{place.call}" if place.call else name)
+    if place.op is not None:
+        parts.append(words.printable(place.op))
+    if place.source is not None:
+        parts.append(f"{words.printable(place.source.file)}:{place.source.line}")
+    return ", ".join(parts)
+
+
+def _evidence(evidence: Evidence) -> str:
+    shown = f"{words.printable(evidence.name)} {words.quantity(evidence.value)}"
+    if evidence.threshold is None:
+        return shown
+    return _("{evidence} (threshold {threshold})").format(
+        evidence=shown, threshold=words.quantity(evidence.threshold)
+    )
+
+
+# --- what comes after ----------------------------------------------------------------------------
+
+
+def _degradations(diagnosis: Diagnosis) -> Iterator[RenderableType]:
+    notes = focus.degradations(diagnosis)
+    if notes:
+        yield Text("")
+        yield Text(_("Not measured, or only in part:"), style="bold")
+        yield from (Padding(Text(f"- {note}"), (0, 0, 0, 2)) for note in notes)
+
+
+def _next(diagnosis: Diagnosis, saved: Path | None, width: int) -> Iterator[RenderableType]:
+    commands: list[tuple[str, str]] = []
+    if saved is not None:
+        name = saved.stem if saved.parent.name == ".unvanish" else shlex.quote(str(saved))
+        commands.append((f"unvanish report {name} -o report.html", _("the pictures")))
+    gravest = diagnosis.findings[0] if diagnosis.findings else None
+    if gravest is not None and gravest.verdict != "healthy":
+        commands.append((f"unvanish rule {gravest.code}", _("what this finding means")))
+    if not commands:
+        return
+    yield Text("")
+    yield Text(_("Next:"), style="bold")
+    columns = max(len(command) for command, _meaning in commands) + 3
+    for command, meaning in commands:
+        line = Text.assemble("  ", (command, "bold cyan"))
+        if 2 + columns + words.width(meaning) <= width:
+            line.append(" " * (columns - len(command)) + meaning, style="dim")
+        yield line
