@@ -253,6 +253,19 @@ def relu_rows(depth: int = 20, scale: float = 0.0, prefix: str = "net") -> list[
 SAMPLED = (0, 1, 2, 4, 8, 16, 32, 64, 128)
 
 
+def drifted(rows: Sequence[Row], more: float) -> list[Row]:
+    """Return `rows` with `more` log-gain in every weight."""
+    return [
+        replace(
+            row,
+            ops=tuple(
+                replace(op, gain=op.gain + more) if op.factor == "weight" else op for op in row.ops
+            ),
+        )
+        for row in rows
+    ]
+
+
 def steps(count: int, start: float, end: float, sampled: Sequence[int] = SAMPLED) -> tuple:
     """Losses from `start` to `end`, exponentially, with a little noise."""
     return tuple(
@@ -295,9 +308,12 @@ def model(
     losses: tuple[float, float] = (2.31, 2.302),
     **more: Any,
 ) -> ModelRun:
-    """A model whose rows were traced at every step of SAMPLED."""
+    """A model whose rows were traced at every step of SAMPLED; its weights grow a little."""
     records = steps(200, *losses)
-    traces = tuple(trace(rows, step, records[step].loss) for step in SAMPLED)
+    traces = tuple(
+        trace(drifted(rows, 0.015 * index), step, records[step].loss)
+        for index, step in enumerate(SAMPLED)
+    )
     return ModelRun(
         **{
             "name": name,
@@ -552,12 +568,17 @@ def cut() -> Diagnosis:
         edges=edges,
     )
     one = model(rows)
+    signals = tuple(
+        replace(p, grad_log10=None, update_ratio_log10=None)
+        if int(p.name.split(".")[1]) < 6 else p
+        for p in whole.parameters
+    )  # fmt: skip
     parameters = tuple(
         replace(p, gradient="none") if int(p.module[4:]) < 6 else p for p in one.parameters
     )
     one = replace(
         one,
-        traces=(replace(whole, layers=cut_layers, main_path=path),),
+        traces=(replace(whole, layers=cut_layers, main_path=path, parameters=signals),),
         parameters=parameters,
     )
     finding = Finding(

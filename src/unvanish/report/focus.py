@@ -7,8 +7,20 @@ from dataclasses import dataclass
 
 from unvanish import words
 from unvanish.i18n import _
-from unvanish.records import Diagnosis, Finding, ModelDiagnosis, ModelRun, Trace, Verdict
+from unvanish.records import (
+    Diagnosis,
+    Finding,
+    ModelDiagnosis,
+    ModelRun,
+    OptimizerFacts,
+    Run,
+    Trace,
+    Verdict,
+    Where,
+)
+from unvanish.report.layers import totals
 
+LONGEST_TITLE = 300  # characters
 # The pictures that can show a verdict, the best first; a report falls back to the next.
 PICTURES: dict[Verdict, tuple[str, ...]] = {
     "vanishing": ("waterfall", "levels"),
@@ -80,12 +92,17 @@ def sentence(diagnosis: Diagnosis) -> str:
     finding = diagnosis.findings[0] if diagnosis.findings else None
     if finding is None or finding.verdict != diagnosis.verdict:
         return _("{verdict}.").format(verdict=start)
-    title = words.printable(finding.title).rstrip(".。")
+    title = title_of(finding).rstrip(".。")
     if len(diagnosis.run.models) > 1:
         return _("{verdict} in {model}: {title}.").format(
             verdict=start, model=words.printable(finding.model), title=title
         )
     return _("{verdict}: {title}.").format(verdict=start, title=title)
+
+
+def title_of(finding: Finding) -> str:
+    """Return the finding's own sentence; a layer's name in it may be of any length."""
+    return words.shorten(words.printable(finding.title), LONGEST_TITLE)
 
 
 def training(focus: Focus) -> str:
@@ -104,6 +121,64 @@ def training(focus: Focus) -> str:
         last=words.loss(steps[-1].loss),
         count=len(steps),
     )
+
+
+def optimizer(facts: OptimizerFacts) -> str:
+    """Return an optimiser as "SGD, lr 0.01"."""
+    rates = ", ".join(words.quantity(lr) for lr in dict.fromkeys(facts.lr))
+    return _("{optimizer}, lr {rates}").format(optimizer=words.printable(facts.name), rates=rates)
+
+
+def accounts(trace: Trace) -> list[str]:
+    """Say what the signal loses from the loss to the source, to which factors; and the probe."""
+    found = []
+    path, probe = trace.main_path, trace.probe
+    if path is not None and path.edges:
+        whole = path.source_level_log10 - path.root_level_log10
+        parts = [
+            f"{words.factor_name(factor)} {words.decades(gain)}"
+            for factor, gain in totals(path).items()
+        ]
+        text = _("From the loss to {source}: {times} ({decades} = {parts})").format(
+            source=words.shorten(words.module_name(path.source_module), 24),
+            times=words.times(whole),
+            decades=words.decades(whole),
+            parts=", ".join(parts),
+        )
+        found.append(text)
+    if probe is not None:
+        text = _("Of a random signal at the output, {gain} arrives there ({low} to {high})").format(
+            gain=words.times(probe.gain_log10),
+            low=words.times(probe.low_log10),
+            high=words.times(probe.high_log10),
+        )
+        found.append(text)
+    return found
+
+
+def ending(run: Run) -> str:
+    """Return how the script ended, with its exit code or the last line of its traceback."""
+    text = {
+        "finished": _("finished"),
+        "steps-reached": _("ended after the steps asked for"),
+        "exited": _("called exit, code {code}"),
+        "crashed": _("crashed: {error}"),
+        "interrupted": _("interrupted"),
+    }[run.ending]
+    return text.format(code=run.exit_code, error=words.printable(run.error or ""))
+
+
+def where(place: Where) -> str:
+    """Return a place as "net.1, SigmoidBackward0, train.py:31"; "" if nothing is known."""
+    parts = []
+    if place.module is not None:
+        name = words.module_name(place.module)
+        parts.append(f"{name} #{place.call}" if place.call else name)
+    if place.op is not None:
+        parts.append(words.printable(place.op))
+    if place.source is not None:
+        parts.append(f"{words.printable(place.source.file)}:{place.source.line}")
+    return ", ".join(parts)
 
 
 def degradations(diagnosis: Diagnosis) -> list[str]:

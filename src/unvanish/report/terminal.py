@@ -13,7 +13,7 @@ from rich.text import Text
 
 from unvanish import words
 from unvanish.i18n import _
-from unvanish.records import Diagnosis, Evidence, Finding, OptimizerFacts, Trace, Where
+from unvanish.records import Diagnosis, Evidence, Finding, Trace
 from unvanish.report import focus, layers
 from unvanish.report.encodable import Encodable
 from unvanish.report.focus import Focus
@@ -66,8 +66,7 @@ def _model(one: Focus, width: int, several: bool) -> Iterator[RenderableType]:
     yield Text(_caption(one, one.trace, several), style="dim")
     folded = layers.fold(layers.rows(one.trace.layers, one.diagnosis.findings), ROOM)
     yield from layer_table(folded, width)
-    yield from _path(one.trace)
-    yield from _probe(one.trace)
+    yield from (Text(line) for line in focus.accounts(one.trace))
 
 
 def _caption(one: Focus, trace: Trace, several: bool) -> str:
@@ -75,46 +74,10 @@ def _caption(one: Focus, trace: Trace, several: bool) -> str:
     parts = [
         f"{words.printable(one.run.name)} ({kind})" if several else kind,
         _("step {step}, loss {loss}").format(step=trace.step, loss=words.loss(trace.loss)),
-        *([_optimizer(one.run.optimizer)] if one.run.optimizer else []),
+        *([focus.optimizer(one.run.optimizer)] if one.run.optimizer else []),
         _("level: log₁₀ ‖∂L/∂output‖"),
     ]
     return " · ".join(parts)
-
-
-def _optimizer(facts: OptimizerFacts) -> str:
-    rates = ", ".join(words.quantity(lr) for lr in dict.fromkeys(facts.lr))
-    return _("{optimizer}, lr {rates}").format(optimizer=words.printable(facts.name), rates=rates)
-
-
-def _path(trace: Trace) -> Iterator[Text]:
-    """Say what the signal loses from the loss to the source, and to which factors."""
-    path = trace.main_path
-    if path is None or not path.edges:
-        return
-    whole = path.source_level_log10 - path.root_level_log10
-    parts = [
-        f"{words.factor_name(factor)} {words.decades(gain)}"
-        for factor, gain in layers.totals(path).items()
-    ]
-    yield Text(
-        _("From the loss to {source}: {times} ({decades} = {parts})").format(
-            source=words.shorten(words.module_name(path.source_module), 24),
-            times=words.times(whole),
-            decades=words.decades(whole),
-            parts=", ".join(parts),
-        )
-    )
-
-
-def _probe(trace: Trace) -> Iterator[Text]:
-    if trace.probe is not None:
-        yield Text(
-            _("Of a random signal at the output, {gain} arrives there ({low} to {high})").format(
-                gain=words.times(trace.probe.gain_log10),
-                low=words.times(trace.probe.low_log10),
-                high=words.times(trace.probe.high_log10),
-            )
-        )
 
 
 # --- the findings --------------------------------------------------------------------------------
@@ -126,7 +89,7 @@ def _findings(findings: Sequence[Finding], several: bool) -> Iterator[Renderable
         yield Text.assemble(
             (words.severity_name(finding.severity), _SEVERITY[finding.severity]),
             (f" {finding.code}  ", _SEVERITY[finding.severity]),
-            words.printable(finding.title),
+            focus.title_of(finding),
         )
         grid = Table.grid(padding=(0, 2))
         grid.add_column(style="dim", no_wrap=True)
@@ -139,7 +102,7 @@ def _findings(findings: Sequence[Finding], several: bool) -> Iterator[Renderable
 def _facts(finding: Finding, several: bool) -> Iterator[tuple[str, str]]:
     if several and finding.model:
         yield _("model"), words.printable(finding.model)
-    if place := where(finding.where):
+    if place := focus.where(finding.where):
         yield _("where"), words.shorten(place, 300)
     if finding.step is not None:
         yield _("step"), str(finding.step)
@@ -151,19 +114,6 @@ def _facts(finding: Finding, several: bool) -> Iterator[tuple[str, str]]:
         yield _("remedy"), words.printable(finding.remedy)
     if finding.explains:
         yield _("explains"), ", ".join(finding.explains)
-
-
-def where(place: Where) -> str:
-    """Return a place as "net.1, SigmoidBackward0, train.py:31"; "" if nothing is known."""
-    parts = []
-    if place.module is not None:
-        name = words.module_name(place.module)
-        parts.append(f"{name} #{place.call}" if place.call else name)
-    if place.op is not None:
-        parts.append(words.printable(place.op))
-    if place.source is not None:
-        parts.append(f"{words.printable(place.source.file)}:{place.source.line}")
-    return ", ".join(parts)
 
 
 def _evidence(evidence: Evidence) -> str:
