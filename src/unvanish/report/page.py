@@ -172,7 +172,8 @@ def _environment() -> jinja2.Environment:
     )
     environment.globals.update(
         _=_, words=words, where=focus.where, number=number, training=focus.training,
-        optimizer=focus.optimizer, ending=focus.ending, title_of=focus.title_of, isfold=lambda line: isinstance(line, Fold),
+        optimizer=focus.optimizer, ending=focus.ending, title_of=focus.title_of,
+        isfold=lambda line: isinstance(line, Fold),
     )  # fmt: skip
     return environment
 
