@@ -151,32 +151,17 @@ def factor_name(factor: Factor | str) -> str:
 
 
 def verdict_name(verdict: Verdict) -> str:
-    """Return a verdict as a short phrase."""
+    """Return a verdict as a short phrase that can begin a sentence."""
     return {
-        "vanishing": _("vanishing gradient"),
-        "exploding": _("exploding gradient"),
-        "dead-units": _("dead units"),
-        "forward-collapse": _("collapsed forward signal"),
-        "non-finite": _("numbers that are not finite"),
-        "cut-graph": _("cut graph"),
-        "loss-head": _("unfit loss head"),
-        "update-size": _("wrong size of the updates"),
-        "healthy": _("healthy"),
-    }[verdict]
-
-
-def verdict_sentence(verdict: Verdict) -> str:
-    """Return a verdict as a sentence without its full stop."""
-    return {
-        "vanishing": _("The gradient vanishes"),
-        "exploding": _("The gradient explodes"),
-        "dead-units": _("Units are dead"),
-        "forward-collapse": _("The forward signal collapses"),
-        "non-finite": _("Numbers are not finite"),
-        "cut-graph": _("The graph is cut"),
-        "loss-head": _("The loss does not fit the network's output"),
-        "update-size": _("The updates have the wrong size"),
-        "healthy": _("The backward signal is healthy"),
+        "vanishing": _("Vanishing gradient"),
+        "exploding": _("Exploding gradient"),
+        "dead-units": _("Dead units"),
+        "forward-collapse": _("Collapsed forward signal"),
+        "non-finite": _("Not finite"),
+        "cut-graph": _("Cut graph"),
+        "loss-head": _("Unfit loss head"),
+        "update-size": _("Wrong size of updates"),
+        "healthy": _("Healthy"),
     }[verdict]
 
 

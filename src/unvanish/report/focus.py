@@ -85,19 +85,38 @@ def trace_of(run: ModelRun, finding: Finding | None) -> Trace | None:
 
 
 def sentence(diagnosis: Diagnosis) -> str:
-    """Return the verdict in one sentence."""
+    """Return the verdict in one sentence: its name, and what the gravest finding says."""
     if not any(model.traces for model in diagnosis.run.models) and not diagnosis.findings:
         return _("Nothing was measured: no backward pass was sampled.")
-    start = words.verdict_sentence(diagnosis.verdict)
-    finding = diagnosis.findings[0] if diagnosis.findings else None
-    if finding is None or finding.verdict != diagnosis.verdict:
-        return _("{verdict}.").format(verdict=start)
-    title = title_of(finding).rstrip(".。")
+    name = words.verdict_name(diagnosis.verdict)
+    finding = told(diagnosis)
+    if finding is None:
+        return _("{verdict}.").format(verdict=name)
+    title = _closed(title_of(finding))
     if len(diagnosis.run.models) > 1:
-        return _("{verdict} in {model}: {title}.").format(
-            verdict=start, model=words.printable(finding.model), title=title
-        )
-    return _("{verdict}: {title}.").format(verdict=start, title=title)
+        model = words.printable(finding.model)
+        return _("{verdict} ({model}): {title}").format(verdict=name, model=model, title=title)
+    if diagnosis.verdict == "healthy":
+        return title
+    return _("{verdict}: {title}").format(verdict=name, title=title)
+
+
+def severity(diagnosis: Diagnosis) -> str:
+    """Return how grave the verdict is: "error", "warning" or "info"."""
+    if diagnosis.findings:
+        return diagnosis.findings[0].severity
+    return "info" if diagnosis.verdict == "healthy" else "error"
+
+
+def told(diagnosis: Diagnosis) -> Finding | None:
+    """Return the finding that the verdict's sentence tells of."""
+    first = diagnosis.findings[0] if diagnosis.findings else None
+    return first if first is not None and first.verdict == diagnosis.verdict else None
+
+
+def _closed(text: str) -> str:
+    """Return `text` with a full stop at its end."""
+    return text if text.endswith((".", "。", "!", "?")) else _("{sentence}.").format(sentence=text)
 
 
 def title_of(finding: Finding) -> str:

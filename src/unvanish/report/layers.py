@@ -216,6 +216,26 @@ def totals(path: MainPath) -> dict[str, float]:
     return dict(sorted(sums.items(), key=lambda item: -abs(item[1])))
 
 
+class Scale:
+    """How long the bars of levels are: the whole for the greatest, almost nothing for the least.
+
+    It spans six decades at least, so that healthy levels look alike.
+    """
+
+    def __init__(self, rows: Iterable[Row]) -> None:
+        """Span the levels of `rows`."""
+        levels = [row.signal.level_log10 for row in rows if row.signal.level_log10 is not None]
+        finite = [level for level in levels if math.isfinite(level)]
+        self.greatest = max(finite, default=0.0)
+        self.span = max(6.0, 1.05 * (self.greatest - min(finite, default=0.0)))
+
+    def share(self, level: float | None) -> float:
+        """Return the length of a level's bar as a share of the longest."""
+        if level is None or not math.isfinite(level):
+            return 0.0
+        return 1 - (self.greatest - level) / self.span
+
+
 def _sum(values: Iterable[float]) -> float:
     """Return the exact sum; an infinity or NaN among the values stays one."""
     listed = list(values)

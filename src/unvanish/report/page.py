@@ -16,12 +16,11 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
-import jinja2
 import plotly.graph_objects as go
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from unvanish import codec, figures, i18n, words
+from unvanish import figures, i18n, words
 from unvanish._version import __version__
 from unvanish.i18n import _
 from unvanish.records import Diagnosis, Trace
@@ -29,6 +28,7 @@ from unvanish.report import focus, layers
 from unvanish.report.explain import Explanation, explanation
 from unvanish.report.focus import Focus
 from unvanish.report.layers import Fold, Row
+from unvanish.report.templating import environment
 
 ROOM = 40  # lines of the folded table of layers
 # In the order of the page, after the one that the verdict asks for.
@@ -60,8 +60,8 @@ class Section:
 def render_page(diagnosis: Diagnosis) -> str:
     """Return `diagnosis` as the text of an HTML page (about 5 MB, most of it Plotly)."""
     sections = [_section(one, index) for index, one in enumerate(focus.models(diagnosis))]
-    return (
-        _environment()
+    page: str = (
+        environment()
         .get_template("page.html.j2")
         .render(
             diagnosis=diagnosis,
@@ -69,7 +69,7 @@ def render_page(diagnosis: Diagnosis) -> str:
             sections=sections,
             sentence=focus.sentence(diagnosis),
             degradations=focus.degradations(diagnosis),
-            severity=_severity(diagnosis),
+            severity=focus.severity(diagnosis),
             language={"zh": "zh-CN"}.get(i18n.current(), "en"),
             version=__version__,
             scripts=_scripts(),
@@ -77,6 +77,7 @@ def render_page(diagnosis: Diagnosis) -> str:
             policy=_policy(),
         )
     )
+    return page
 
 
 def _section(one: Focus, index: int) -> Section:
@@ -144,38 +145,6 @@ def _embed(plain: Any) -> Markup:
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return Markup(text)
-
-
-def number(value: float | None, shown: str) -> Markup:
-    """Return `shown` with the exact number of the JSON contract behind it."""
-    exact = codec.to_plain(value)
-    if exact is None:
-        return Markup("<span>{}</span>").format(shown)
-    text = exact if isinstance(exact, str) else json.dumps(exact)
-    return Markup('<data value="{}">{}</data>').format(text, shown)
-
-
-def _severity(diagnosis: Diagnosis) -> str:
-    if diagnosis.findings:
-        return diagnosis.findings[0].severity
-    return "info" if diagnosis.verdict == "healthy" else "error"
-
-
-@cache
-def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("unvanish.report"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.globals.update(
-        _=_, words=words, where=focus.where, number=number, training=focus.training,
-        optimizer=focus.optimizer, ending=focus.ending, title_of=focus.title_of,
-        isfold=lambda line: isinstance(line, Fold),
-    )  # fmt: skip
-    return environment
 
 
 def _asset(name: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 
 from rich.bar import Bar
@@ -12,7 +11,7 @@ from rich.text import Text
 
 from unvanish import words
 from unvanish.i18n import _
-from unvanish.report.layers import Fold, Row
+from unvanish.report.layers import Fold, Row, Scale
 
 _BAR_FROM = 100  # columns of terminal from which levels are drawn as bars too
 _BAR = 16
@@ -29,16 +28,16 @@ def layer_table(folded: Sequence[Row | Fold], width: int) -> Iterator[Renderable
         _cells(line, line.signal.module in repeated) if isinstance(line, Row) else None
         for line in folded
     ]
-    bars = _Bars(every) if width >= _BAR_FROM else None
+    scale = Scale(every) if width >= _BAR_FROM else None
     heads = (_("layer"), _("type"), _("level"), _("gain"), _("log₁₀"), _("factors"), _("notes"))
-    room = width - (_BAR + 2 if bars else 0)
+    room = width - (_BAR + 2 if scale else 0)
     widths = _widths([heads, *(cell for cell in cells if cell)], room)
-    table = _empty(widths, heads, bars is not None)
+    table = _empty(widths, heads, scale is not None)
     for line, texts in zip(folded, cells, strict=True):
         if isinstance(line, Fold):
             yield table
             yield Text(f"  {line.text}", style="dim")
-            table = _empty(widths, None, bars is not None)
+            table = _empty(widths, None, scale is not None)
         elif texts is not None:
             row: list[RenderableType] = [
                 _styled(line, column, words.shorten(texts[column], columns))
@@ -46,8 +45,8 @@ def layer_table(folded: Sequence[Row | Fold], width: int) -> Iterator[Renderable
                 else _styled(line, column, texts[column])
                 for column, columns in widths.items()
             ]
-            if bars:
-                row.insert(list(widths).index(_LEVEL) + 1, bars.bar(line.signal.level_log10))
+            if scale:
+                row.insert(list(widths).index(_LEVEL) + 1, _bar(scale, line.signal.level_log10))
             table.add_row(*row)
     yield table
 
@@ -116,16 +115,6 @@ def _styled(row: Row, column: int, text: str) -> Text:
     return Text(text)
 
 
-class _Bars:
-    """Draws levels as bars, from the least that is shown to the greatest."""
-
-    def __init__(self, rows: Sequence[Row]) -> None:
-        levels = [row.signal.level_log10 for row in rows if row.signal.level_log10 is not None]
-        finite = [level for level in levels if math.isfinite(level)]
-        self.least = min(finite, default=0.0) - 1
-        self.size = max(finite, default=0.0) - self.least
-
-    def bar(self, level: float | None) -> RenderableType:
-        if level is None or not math.isfinite(level):
-            return Text("")
-        return Bar(size=self.size, begin=0, end=level - self.least, width=_BAR, color="cyan")
+def _bar(scale: Scale, level: float | None) -> RenderableType:
+    share = scale.share(level)
+    return Bar(size=1, begin=0, end=share, width=_BAR, color="cyan") if share else Text("")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
@@ -26,17 +27,30 @@ _SEVERITY = {"error": "bold red", "warning": "bold yellow", "info": "bold green"
 
 def render(diagnosis: Diagnosis, console: Console, *, saved: Path | None = None) -> None:
     """Print `diagnosis` on `console`; `saved` is the file that holds its run."""
-    found = focus.models(diagnosis)
-    several = len(found) > 1
-    parts: list[RenderableType] = [Text(focus.sentence(diagnosis), style=_style(diagnosis))]
-    parts += _training(found)
-    for one in found:
-        if one is found[0] or one.diagnosis.verdict != "healthy":
-            parts += _model(one, min(console.width, WIDEST), several)
-    parts += _findings(diagnosis.findings, several)
-    parts += _degradations(diagnosis)
-    parts += _next(diagnosis, saved, console.width)
-    console.print(Encodable(Group(*parts)), highlight=False, markup=False)
+    console.print(Report(diagnosis, saved))
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A diagnosis for rich to print, at any width and on a terminal of any encoding."""
+
+    diagnosis: Diagnosis
+    saved: Path | None = None
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield Encodable(Group(*self._parts(options.max_width)))
+
+    def _parts(self, width: int) -> Iterator[RenderableType]:
+        found = focus.models(self.diagnosis)
+        several = len(found) > 1
+        yield Text(focus.sentence(self.diagnosis), style=_style(self.diagnosis))
+        yield from _training(found)
+        for one in found:
+            if one is found[0] or one.diagnosis.verdict != "healthy":
+                yield from _model(one, min(width, WIDEST), several)
+        yield from _findings(self.diagnosis, several)
+        yield from _degradations(self.diagnosis)
+        yield from _next(self.diagnosis, self.saved, width)
 
 
 def _style(diagnosis: Diagnosis) -> str:
@@ -83,13 +97,15 @@ def _caption(one: Focus, trace: Trace, several: bool) -> str:
 # --- the findings --------------------------------------------------------------------------------
 
 
-def _findings(findings: Sequence[Finding], several: bool) -> Iterator[RenderableType]:
-    for finding in findings:
+def _findings(diagnosis: Diagnosis, several: bool) -> Iterator[RenderableType]:
+    said = focus.told(diagnosis)
+    for finding in diagnosis.findings:
+        style = _SEVERITY[finding.severity]
         yield Text("")
         yield Text.assemble(
-            (words.severity_name(finding.severity), _SEVERITY[finding.severity]),
-            (f" {finding.code}  ", _SEVERITY[finding.severity]),
-            focus.title_of(finding),
+            (f"{words.severity_name(finding.severity)} {finding.code}", style),
+            "  ",
+            _("the verdict above") if finding is said else focus.title_of(finding),
         )
         grid = Table.grid(padding=(0, 2))
         grid.add_column(style="dim", no_wrap=True)
@@ -148,9 +164,8 @@ def _next(diagnosis: Diagnosis, saved: Path | None, width: int) -> Iterator[Rend
         return
     yield Text("")
     yield Text(_("Next:"), style="bold")
-    columns = max(len(command) for command, _meaning in commands) + 3
     for command, meaning in commands:
         line = Text.assemble("  ", (command, "bold cyan"))
-        if 2 + columns + words.width(meaning) <= width:
-            line.append(" " * (columns - len(command)) + meaning, style="dim")
+        if 2 + len(command) + 3 + words.width(meaning) <= width:
+            line.append(f"   {meaning}", style="dim")
         yield line

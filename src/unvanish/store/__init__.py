@@ -7,7 +7,7 @@ written a file, reading it runs no code (see `codec`).
 
 from __future__ import annotations
 
-from unvanish.store.files import RunSummary, load, runs, save
+from unvanish.store.files import SUFFIX, RunSummary, load, runs, save
 from unvanish.store.identity import new_id
 
-__all__ = ["RunSummary", "load", "new_id", "runs", "save"]
+__all__ = ["SUFFIX", "RunSummary", "load", "new_id", "runs", "save"]
