@@ -8,7 +8,8 @@ modules are untrusted: `printable` makes them safe for a terminal, `shorten` mak
 from __future__ import annotations
 
 import math
-import unicodedata
+
+from rich.cells import cell_len
 
 from unvanish.i18n import _
 from unvanish.records import Factor, Training, Verdict
@@ -107,10 +108,7 @@ def module_name(path: str | None) -> str:
 
 def width(text: str) -> int:
     """Return how many columns `text` takes in a terminal."""
-    return sum(
-        0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1
-        for c in text
-    )
+    return cell_len(text)
 
 
 def shorten(text: str, columns: int) -> str:
