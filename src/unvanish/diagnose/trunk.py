@@ -1,0 +1,242 @@
+"""The trunk: a main path below the network's output, its edges sorted by what weakens the signal.
+
+A verdict rests on the *ratio* of the level at the far end to the level at the network's output.
+From it are left out, although the path lists them:
+
+- what belongs to the loss (verdicts start at the network's output);
+- pools and constants, which are shown and never blamed;
+- an element-wise learnt scale (LayerScale and its kin): 1e-5 there is a design, not a fault;
+- a normalisation right behind the source: it divides by a scale that nothing else refers to.
+
+A weight directly followed by a normalisation is judged jointly with it: multiplying that weight by
+a constant changes neither the output nor the product of the two gains, only how it is shared out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+from unvanish.records import LayerSignal, MainPath, PathEdge, Trace
+
+Part = Literal[
+    "slope",  # a smooth activation whose slope is small by nature (or large)
+    "saturation",  # one whose units are driven into their flat ends
+    "off",  # a rectifier: more units off than the half it is made for
+    "weight",
+    "recurrence",
+    "norm",
+    "attention",
+    "gate",
+    "merge",
+    "opaque",
+    "shown",  # listed, never blamed
+]
+
+_RECTIFIERS = ("relu", "leaky", "prelu", "rrelu", "threshold")
+_ELEMENTWISE = ("mul", "div")
+_NEGLIGIBLE = 1e-6  # decades: a merge term that only rounding made
+UNDERFLOW = -30.0  # level below which an exact zero in float32 may be underflow
+
+
+@dataclass(frozen=True, slots=True)
+class TrunkEdge:
+    """An edge of the trunk, the row it belongs to, and what it is counted as."""
+
+    edge: PathEdge
+    layer: LayerSignal | None
+    part: Part
+
+
+class Trunk:
+    """One main path from the network's output down to its source."""
+
+    def __init__(self, path: MainPath, trace: Trace, saturated: float) -> None:
+        """Sort the edges of `path`; `saturated` is the share from which a layer counts so."""
+        self.path = path
+        edges = [edge for edge in path.edges if edge.factor != "loss"]
+        ends = [i for i, edge in enumerate(edges) if not _live(edge.gain_log10)]
+        self.cut: PathEdge | None = None  # the edge at which the signal is exactly zero
+        self.broken = False  # a gain that is not finite, or no trunk at all
+        if ends:
+            gain = edges[ends[0]].gain_log10
+            self.broken = not gain == -math.inf
+            self.cut = None if self.broken else edges[ends[0]]
+            edges = edges[: ends[0]]
+        rows = _rows(path, trace.layers)
+        parts = _parts(edges, rows, trace, saturated)
+        self.edges = tuple(
+            TrunkEdge(edge, rows.get(id(edge)), part)
+            for edge, part in zip(edges, parts, strict=True)
+        )
+        self.cut_layer = rows.get(id(self.cut)) if self.cut else None
+        self.cut_part = _part(self.cut, self.cut_layer, saturated) if self.cut else None
+
+    @cached_property
+    def ratio(self) -> float:
+        """Decades from the network's output to the far end: what is judged; -inf when cut."""
+        if self.broken:
+            return math.nan
+        if self.cut is not None:
+            return -math.inf
+        return self.finite_ratio
+
+    @cached_property
+    def finite_ratio(self) -> float:
+        """The ratio down to the source, or to the edge at which the signal becomes zero."""
+        return sum(self.gains.values())
+
+    @cached_property
+    def underflows(self) -> bool:
+        """The signal is zero because it became too small for its number format."""
+        return self.cut is not None and self.cut.level_log10 < UNDERFLOW
+
+    @cached_property
+    def layers(self) -> int:
+        """Number of weight ops passed, at least 1."""
+        return max(1, sum(item.edge.factor in ("weight", "recurrence") for item in self._judged))
+
+    @cached_property
+    def per_layer(self) -> float:
+        """Geometric mean of the gain a weight op, as a factor: 0.14 means x0.14 a layer."""
+        return float(10 ** (self.finite_ratio / self.layers))
+
+    @cached_property
+    def _judged(self) -> list[TrunkEdge]:
+        return [item for item in self.edges if item.part != "shown"]
+
+    @cached_property
+    def blame(self) -> Mapping[Part, float]:
+        """Decades by part: gains minus their references, and the merge terms."""
+        return self._sums(lambda edge: edge.blame_log10)
+
+    @cached_property
+    def gains(self) -> Mapping[Part, float]:
+        """Decades by part: gains as they are, and the merge terms. They add up to the ratio."""
+        return self._sums(lambda edge: edge.gain_log10)
+
+    def _sums(self, decades: Callable[[PathEdge], float]) -> Mapping[Part, float]:
+        sums: dict[Part, float] = defaultdict(float)
+        for item in self.edges:
+            if item.part != "shown":
+                sums[item.part] += decades(item.edge)
+            sums["merge"] += _merge(item.edge)
+        return sums
+
+    def of(self, part: Part) -> list[TrunkEdge]:
+        """Return the edges counted as `part`, from the output down."""
+        if part == "merge":
+            return [item for item in self.edges if abs(_merge(item.edge)) > _NEGLIGIBLE]
+        return [item for item in self.edges if item.part == part]
+
+
+def part_blame(item: TrunkEdge, part: Part) -> float:
+    """Return the decades that one edge adds to `part`."""
+    return _merge(item.edge) if part == "merge" else item.edge.blame_log10
+
+
+def is_rectifier(layer: LayerSignal | None, op: str | None) -> bool:
+    """Whether an activation is zero or linear by halves: off for half of its inputs by design."""
+    name = (layer.activation if layer and layer.activation else op or "").lower()
+    return name.startswith(_RECTIFIERS)
+
+
+def _live(gain: float) -> bool:
+    return math.isfinite(gain)
+
+
+def _merge(edge: PathEdge) -> float:
+    return edge.merge_log10 if math.isfinite(edge.merge_log10) else 0.0
+
+
+def _rows(path: MainPath, layers: Sequence[LayerSignal]) -> dict[int, LayerSignal]:
+    """The layer row of each edge, by the edge's id.
+
+    Several functional ops of one module call may share a key; the k-th of them on the path, in
+    forward order, is the k-th of those rows.
+    """
+    modules: dict[tuple[str, int], LayerSignal] = {}
+    functional: dict[tuple[str, int, str], list[LayerSignal]] = defaultdict(list)
+    for layer in layers:
+        if layer.op is None:
+            modules[layer.module, layer.call] = layer
+        else:
+            functional[layer.module, layer.call, layer.op].append(layer)
+    found: dict[int, LayerSignal] = {}
+    used: dict[tuple[str, int, str], int] = defaultdict(int)
+    for edge in reversed(path.edges):
+        if edge.module is None:
+            continue
+        key = (edge.module, edge.call, edge.op)
+        same = functional.get(key)
+        if same:
+            found[id(edge)] = same[min(used[key], len(same) - 1)]
+            used[key] += 1
+        elif (edge.module, edge.call) in modules:
+            found[id(edge)] = modules[edge.module, edge.call]
+    return found
+
+
+def _parts(
+    edges: Sequence[PathEdge], rows: Mapping[int, LayerSignal], trace: Trace, saturated: float
+) -> list[Part]:
+    parts = [_part(edge, rows.get(id(edge)), saturated) for edge in edges]
+    _join_norms(edges, parts)
+    _drop_last_norm(edges, parts)
+    _mark_recurrence(edges, parts, {item.module for item in trace.recurrences})
+    return parts
+
+
+def _part(edge: PathEdge, layer: LayerSignal | None, saturated: float) -> Part:
+    if edge.factor in ("loss", "pool", "scale"):
+        return "shown"
+    if edge.factor == "weight" and edge.op.lower().startswith(_ELEMENTWISE):
+        return "shown"
+    if edge.factor != "slope":
+        return edge.factor
+    if is_rectifier(layer, edge.op):
+        return "off"
+    if layer is not None and flat_share(layer) >= saturated:
+        return "saturation"
+    return "slope"
+
+
+def flat_share(layer: LayerSignal) -> float:
+    """Share of unit-sample pairs in the flat ends of a smooth activation (0 when unknown).
+
+    A slope of exactly 0 is a flat end too: float32 rounds a sigmoid's slope to 0 beyond z = 17.
+    """
+    return (layer.saturated_share or 0.0) + (layer.off_share or 0.0)
+
+
+def _join_norms(edges: Sequence[PathEdge], parts: list[Part]) -> None:
+    """Count a weight that a normalisation follows directly as that normalisation's."""
+    for i, part in enumerate(parts):
+        if part != "norm":
+            continue
+        for j in range(i, len(parts)):
+            if j > i and parts[j] == "weight":
+                parts[j] = "norm"
+            if (j > i and parts[j] != "shown") or abs(_merge(edges[j])) > _NEGLIGIBLE:
+                break
+
+
+def _drop_last_norm(edges: Sequence[PathEdge], parts: list[Part]) -> None:
+    for i in range(len(parts) - 1, -1, -1):
+        if edges[i].factor == "norm":
+            parts[i] = "shown"
+        if parts[i] != "shown":
+            return
+
+
+def _mark_recurrence(edges: Sequence[PathEdge], parts: list[Part], modules: set[str]) -> None:
+    """Everything between the first and the last use of a recurrent weight is the recurrence."""
+    inside = [i for i, edge in enumerate(edges) if edge.factor == "recurrence"]
+    span = range(inside[0], inside[-1] + 1) if len(inside) > 1 else range(0)
+    for i, edge in enumerate(edges):
+        if parts[i] != "shown" and (i in span or edge.module in modules):
+            parts[i] = "recurrence"
