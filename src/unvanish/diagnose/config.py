@@ -1,10 +1,10 @@
 """What a project has set in `[tool.unvanish]`: which rules run, and their thresholds.
 
-    [tool.unvanish]
-    select = ["VG", "EG101"]     # only these (codes or families); all when absent
-    ignore = ["UR101"]           # never these
-    preview = true               # rules that are not proven yet, too
-    thresholds = { vanishing-clear = 3.0 }
+[tool.unvanish]
+select = ["VG", "EG101"]     # only these (codes or families); all when absent
+ignore = ["UR101"]           # never these
+preview = true               # rules that are not proven yet, too
+thresholds = { vanishing-clear = 3.0 }
 """
 
 from __future__ import annotations

@@ -27,22 +27,17 @@ FailOn = Literal["error", "warning", "never"]
 
 _RANK: dict[Severity, int] = {"error": 0, "warning": 1, "info": 2}
 # Of findings equally grave the one nearer to the root of the trouble comes first.
-_ORDER: dict[Verdict, int] = {
-    verdict: place
-    for place, verdict in enumerate(
-        (
-            "cut-graph",
-            "non-finite",
-            "dead-units",
-            "loss-head",
-            "exploding",
-            "vanishing",
-            "forward-collapse",
-            "update-size",
-            "healthy",
-        )
-    )
-}
+_ORDER: tuple[Verdict, ...] = (
+    "cut-graph",
+    "non-finite",
+    "dead-units",
+    "loss-head",
+    "exploding",
+    "vanishing",
+    "forward-collapse",
+    "update-size",
+    "healthy",
+)
 
 
 def diagnose(run: Run, config: Config | None = None) -> Diagnosis:
@@ -85,7 +80,9 @@ def _model(model: ModelRun, config: Config, notes: list[str]) -> ModelDiagnosis:
     if found and found[0].severity != "info":
         verdict = found[0].verdict
     else:
-        found += [each for rule in chosen if rule.when_healthy for each in _check(rule, view, notes)]
+        found += [
+            each for rule in chosen if rule.when_healthy for each in _check(rule, view, notes)
+        ]
     training: Training = view.training.state
     return ModelDiagnosis(model.name, verdict, training, tuple(found))
 
@@ -117,7 +114,9 @@ def arrange(findings: Sequence[Finding]) -> list[Finding]:
         gravest = min((each, *led), key=lambda other: _RANK[other.severity])
         codes = tuple(dict.fromkeys(other.code for other in led))
         arranged.append((leaders[i] != i, replace(each, explains=codes, severity=gravest.severity)))
-    arranged.sort(key=lambda item: (_RANK[item[1].severity], item[0], _ORDER[item[1].verdict]))
+    arranged.sort(
+        key=lambda item: (_RANK[item[1].severity], item[0], _ORDER.index(item[1].verdict))
+    )
     return [each for _follows, each in arranged]
 
 
@@ -138,9 +137,9 @@ def _leaders(findings: Sequence[Finding]) -> list[int]:
 
 
 def _key(each: Finding) -> tuple[int, bool, int]:
-    return _RANK[each.severity], not each.explains, _ORDER[each.verdict]
+    return _RANK[each.severity], not each.explains, _ORDER.index(each.verdict)
 
 
 def _gravity(findings: Sequence[Finding]) -> tuple[int, int]:
     first = findings[0] if findings else None
-    return (_RANK[first.severity], _ORDER[first.verdict]) if first else (3, 0)
+    return (_RANK[first.severity], _ORDER.index(first.verdict)) if first else (3, 0)

@@ -1,5 +1,7 @@
 """A trunk that loses or blows up the signal: how much, since when, and by which factors.
 
+Depth in time is judged apart (`recurrence.py`): what recurrent weights do is left out here.
+
 The rules of the families VG and EG each stand for one factor; what they share is here: the measure
 (decades over the trunk), its severity, the shares of the factors, and the sentence that says it.
 """
@@ -25,7 +27,6 @@ CODES: dict[Direction, dict[Part, str]] = {
         "slope": "VG101",
         "saturation": "VG102",
         "weight": "VG103",
-        "recurrence": "VG104",
         "norm": "VG105",
         "off": "DU101",
         "attention": "VG106",
@@ -35,7 +36,6 @@ CODES: dict[Direction, dict[Part, str]] = {
     },
     "exploding": {
         "weight": "EG101",
-        "recurrence": "EG102",
         "merge": "EG103",
         "norm": "EG104",
         "slope": "EG105",
@@ -150,10 +150,10 @@ def _worst(
 
 def _decades(trunk: Trunk, direction: Direction, limit: Callable[[str], float]) -> float:
     if direction == "vanishing":
-        if trunk.cut_part in ("slope", "saturation") and not trunk.underflows:
+        if trunk.stopped_by is not None:
             return math.inf
-        return -trunk.finite_ratio
-    ratio = trunk.finite_ratio
+        return -trunk.ratio_in_space
+    ratio = trunk.ratio_in_space
     if ratio >= limit("norm-growth-limit"):
         return ratio
     norms = sum(item.edge.factor == "norm" for item in trunk.of("norm"))
@@ -165,8 +165,11 @@ def _parts(trunk: Trunk, direction: Direction) -> dict[Part, float]:
     sign = -1 if direction == "vanishing" else 1
     parts: dict[Part, float] = {}
     for sums in (trunk.blame, trunk.gains):  # gains only if no part is to blame beyond its nature
-        parts = parts or {part: sign * sum_ for part, sum_ in sums.items() if sign * sum_ > 0}
-    if direction == "vanishing" and trunk.cut_part in ("slope", "saturation"):
-        if not trunk.underflows:
-            parts[trunk.cut_part] = math.inf
+        parts = parts or {
+            part: sign * decades
+            for part, decades in sums.items()
+            if sign * decades > 0 and part != "recurrence"
+        }
+    if direction == "vanishing" and trunk.stopped_by is not None:
+        parts[trunk.stopped_by] = math.inf
     return dict(sorted(parts.items(), key=lambda item: -item[1]))

@@ -23,6 +23,7 @@ too-short  Too few steps to tell these apart.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -113,6 +114,6 @@ def _judge(losses: list[float], bad: int | None, limit: Limits) -> TrainingState
 
 def _noise(losses: Sequence[float]) -> float:
     """Standard deviation of one loss about its trend, by successive differences."""
-    differences = [after - before for before, after in zip(losses, losses[1:], strict=False)]
+    differences = [after - before for before, after in itertools.pairwise(losses)]
     centre = median(differences)
     return 1.4826 * median(abs(d - centre) for d in differences) / math.sqrt(2)

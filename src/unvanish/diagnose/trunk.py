@@ -15,7 +15,7 @@ a constant changes neither the output nor the product of the two gains, only how
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -40,7 +40,7 @@ Part = Literal[
 _RECTIFIERS = ("relu", "leaky", "prelu", "rrelu", "threshold")
 _ELEMENTWISE = ("mul", "div")
 _NEGLIGIBLE = 1e-6  # decades: a merge term that only rounding made
-UNDERFLOW = -30.0  # level below which an exact zero in float32 may be underflow
+_UNDERFLOW = -30.0  # level below which an exact zero in float32 may be underflow
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ class Trunk:
         self.broken = False  # a gain that is not finite, or no trunk at all
         if ends:
             gain = edges[ends[0]].gain_log10
-            self.broken = not gain == -math.inf
+            self.broken = gain != -math.inf
             self.cut = None if self.broken else edges[ends[0]]
             edges = edges[: ends[0]]
         rows = _rows(path, trace.layers)
@@ -74,16 +74,14 @@ class Trunk:
             for edge, part in zip(edges, parts, strict=True)
         )
         self.cut_layer = rows.get(id(self.cut)) if self.cut else None
-        self.cut_part = _part(self.cut, self.cut_layer, saturated) if self.cut else None
+        self.cut_part: Part | None = (
+            _part(self.cut, self.cut_layer, saturated) if self.cut else None
+        )
 
     @cached_property
     def ratio(self) -> float:
         """Decades from the network's output to the far end: what is judged; -inf when cut."""
-        if self.broken:
-            return math.nan
-        if self.cut is not None:
-            return -math.inf
-        return self.finite_ratio
+        return self.finite_ratio if self.cut is None else -math.inf
 
     @cached_property
     def finite_ratio(self) -> float:
@@ -91,23 +89,33 @@ class Trunk:
         return sum(self.gains.values())
 
     @cached_property
-    def underflows(self) -> bool:
-        """The signal is zero because it became too small for its number format."""
-        return self.cut is not None and self.cut.level_log10 < UNDERFLOW
+    def ratio_in_space(self) -> float:
+        """The finite ratio without what recurrent weights do over time."""
+        return self.finite_ratio - self.gains.get("recurrence", 0.0)
+
+    @cached_property
+    def stopped_by(self) -> Part | None:
+        """The part that stops the signal altogether: a smooth activation whose slopes are all 0.
+
+        Not where the signal had faded away before: then it became too small for its number format.
+        """
+        if self.cut is None or self.cut.level_log10 < _UNDERFLOW:
+            return None
+        return self.cut_part if self.cut_part in ("slope", "saturation") else None
 
     @cached_property
     def layers(self) -> int:
-        """Number of weight ops passed, at least 1."""
-        return max(1, sum(item.edge.factor in ("weight", "recurrence") for item in self._judged))
+        """Number of weight ops passed outside recurrences, at least 1."""
+        return max(1, sum(item.edge.factor == "weight" for item in self._in_space))
 
     @cached_property
     def per_layer(self) -> float:
         """Geometric mean of the gain a weight op, as a factor: 0.14 means x0.14 a layer."""
-        return float(10 ** (self.finite_ratio / self.layers))
+        return float(10 ** (self.ratio_in_space / self.layers))
 
     @cached_property
-    def _judged(self) -> list[TrunkEdge]:
-        return [item for item in self.edges if item.part != "shown"]
+    def _in_space(self) -> list[TrunkEdge]:
+        return [item for item in self.edges if item.part not in ("shown", "recurrence")]
 
     @cached_property
     def blame(self) -> Mapping[Part, float]:
@@ -141,8 +149,8 @@ def part_blame(item: TrunkEdge, part: Part) -> float:
 
 def is_rectifier(layer: LayerSignal | None, op: str | None) -> bool:
     """Whether an activation is zero or linear by halves: off for half of its inputs by design."""
-    name = (layer.activation if layer and layer.activation else op or "").lower()
-    return name.startswith(_RECTIFIERS)
+    names = [layer.activation, layer.type] if layer else [op]  # a ReLU6 computes a hardtanh
+    return any(name.lower().startswith(_RECTIFIERS) for name in names if name)
 
 
 def _live(gain: float) -> bool:
@@ -166,15 +174,19 @@ def _rows(path: MainPath, layers: Sequence[LayerSignal]) -> dict[int, LayerSigna
             modules[layer.module, layer.call] = layer
         else:
             functional[layer.module, layer.call, layer.op].append(layer)
+    keys = Counter((edge.module, edge.call, edge.op) for edge in path.edges)
+    for key, rows in functional.items():
+        on_path = [row for row in rows if row.on_main_path]
+        if len(rows) > keys[key] == len(on_path):
+            functional[key] = on_path
     found: dict[int, LayerSignal] = {}
-    used: dict[tuple[str, int, str], int] = defaultdict(int)
+    used: Counter[tuple[str, int, str]] = Counter()
     for edge in reversed(path.edges):
         if edge.module is None:
             continue
         key = (edge.module, edge.call, edge.op)
-        same = functional.get(key)
-        if same:
-            found[id(edge)] = same[min(used[key], len(same) - 1)]
+        if key in functional:
+            found[id(edge)] = functional[key][min(used[key], len(functional[key]) - 1)]
             used[key] += 1
         elif (edge.module, edge.call) in modules:
             found[id(edge)] = modules[edge.module, edge.call]
@@ -192,7 +204,7 @@ def _parts(
 
 
 def _part(edge: PathEdge, layer: LayerSignal | None, saturated: float) -> Part:
-    if edge.factor in ("loss", "pool", "scale"):
+    if edge.factor == "loss" or edge.factor == "pool" or edge.factor == "scale":
         return "shown"
     if edge.factor == "weight" and edge.op.lower().startswith(_ELEMENTWISE):
         return "shown"

@@ -8,13 +8,13 @@ from unvanish.diagnose.sickness import CODES, Direction, Sickness
 from unvanish.diagnose.trunk import Part, TrunkEdge, is_rectifier
 from unvanish.diagnose.view import View
 from unvanish.i18n import _
-from unvanish.records import Evidence, Factor, Finding, Where
+from unvanish.records import Evidence, Factor, Finding, Verdict, Where
 
 _FACTORS: dict[Part, Factor] = {"saturation": "slope", "off": "slope"}  # others: the part itself
 
 
 def trunk_finding(
-    view: View, direction: Direction, part: Part, remedy: str, *, code: str | None = None
+    view: View, direction: Direction, part: Part, remedy: str, *, verdict: Verdict | None = None
 ) -> list[Finding]:
     """Return the finding that `part` weakens or blows up the signal, if it has a share in that.
 
@@ -24,17 +24,19 @@ def trunk_finding(
     sick = view.vanishing if direction == "vanishing" else view.exploding
     if sick is None or sick.share(part) < view.limit("contribution-share"):
         return []
-    code = code or CODES[direction][part]
+    code = CODES[direction][part]
     leads = sick.leader == part
     worst = sick.worst(part)
     edge = worst.edge
-    others = tuple(dict.fromkeys(each for each in CODES[direction].values() if each != code))
+    others = [each for each in CODES[direction].values() if each != code]
+    if direction == "exploding" and _before(sick.first_step, view.nonfinite_step):
+        others.append("NF101")
     factor: Factor = _FACTORS.get(part, part)  # type: ignore[arg-type]  # "shown" has no rule
     return [
         Finding(
             code=code,
             family=code[:2],
-            verdict=direction,
+            verdict=verdict or direction,
             severity=sick.severity,
             title=_headline(sick) if leads else _addition(sick, part),
             where=Where(edge.module, edge.op, edge.call, view.source(edge.module)),
@@ -43,9 +45,13 @@ def trunk_finding(
             remedy=remedy,
             model=view.model.name,
             step=sick.first_step,
-            explains=others if leads else (),
+            explains=tuple(dict.fromkeys(others)) if leads else (),
         )
     ]
+
+
+def _before(step: int, other: int | None) -> bool:
+    return other is not None and step < other
 
 
 def times(factor: float) -> str:
@@ -72,7 +78,6 @@ def part_name(part: Part, layer_activation: str | None = None) -> str:
         "saturation": _("saturated units"),
         "off": _("units that are off"),
         "weight": _("weights"),
-        "recurrence": _("recurrence"),
         "norm": _("normalisation"),
         "attention": _("attention"),
         "gate": _("gates"),
@@ -118,7 +123,7 @@ def _headline(sick: Sickness) -> str:
     return text.format(
         per_layer=times(trunk.per_layer),
         layers=trunk.layers,
-        ratio=power(trunk.finite_ratio),
+        ratio=power(trunk.ratio_in_space),
         where=place(trunk.path.source_module),
         split=split,
     )

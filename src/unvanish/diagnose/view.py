@@ -89,6 +89,14 @@ class View:
         """The trunk that blows the signal up, if one does."""
         return find_sickness(self, "exploding")
 
+    @cached_property
+    def nonfinite_step(self) -> int | None:
+        """The first step at which something was seen that is not finite."""
+        steps = [trace.step for trace in self.traces if trace.trace.nonfinite is not None]
+        if self.training.nonfinite_step is not None:
+            steps.append(self.training.nonfinite_step)
+        return min(steps, default=None)
+
     def source(self, module: str | None) -> SourceLine | None:
         """Return the user's source line of a module, from the first trace that knows it."""
         for view in self.traces:
