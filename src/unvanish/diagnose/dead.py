@@ -2,7 +2,8 @@
 
 A dead layer makes the layers in front of it starve (no gradient reaches them, so nothing can be
 said of their slopes) and the layers behind it idle (they see a constant, and each of their units is
-on for all samples or off for all). The culprit is the first dead one in forward order.
+on for all samples or off for all). The culprit is the layer that died first; of several that
+died by the same step, the first in forward order.
 """
 
 from __future__ import annotations
@@ -37,19 +38,20 @@ class DeadLayer:
 
 
 def dead_layers(view: View) -> list[DeadLayer]:
-    """Return the dead layers in forward order, the culprit first."""
+    """Return the dead layers, the culprit first; wholly dead ones before those that are not."""
     traces = [trace for trace in view.traces if trace.trace.layers]
     looks = [dict(_shares(trace)) for trace in traces]
     found = []
     for key, (row, _share) in looks[-1].items() if looks else ():
         share = min(look[key][1] for look in looks[-_LOOKS:] if key in look)
-        if _beyond_chance(view, row, share, traces[-1].trace.batch_size):
+        # The units are not known where no gradient arrives any more.
+        units = next((look[key][0].units for look in looks if key in look), None) or 1
+        if _beyond_chance(view, units, share, traces[-1].trace.batch_size):
             since = _since(looks, key, share)
             whole = share >= view.limit("dead-mostly")
-            units = row.units or 1
             layer = DeadLayer(row, share, units, whole, traces[since].step, since == 0)
             found.append(layer)
-    return found
+    return sorted(found, key=lambda layer: (layer.alive > 0, not layer.whole, layer.first_step))
 
 
 def chance(dead: int, units: int) -> float:
@@ -81,8 +83,7 @@ def _shares(trace: TraceView) -> Iterator[tuple[_Key, tuple[LayerSignal, float]]
             yield key, (row, 1.0)
 
 
-def _beyond_chance(view: View, row: LayerSignal, share: float, samples: int | None) -> bool:
-    units = row.units or 1
+def _beyond_chance(view: View, units: int, share: float, samples: int | None) -> bool:
     dead = round(share * units)
     if dead == units:
         return True

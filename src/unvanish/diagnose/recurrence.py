@@ -66,7 +66,7 @@ def recurrence_finding(view: View, direction: Direction, code: str, remedy: str)
     needed = 1 if looks < 2 or view.training.not_working else 2
     if len(found) < needed:
         return []
-    decades, trace, worst = sorted(found, key=lambda item: item[0])[len(found) // 2]
+    decades, trace, worst = sorted(found, key=lambda item: -item[0])[needed - 1]
     module = worst.recurrence.module
     row = next((row for row in trace.trace.layers if row.module == module), None)
     gated = row is not None and row.type.lower().startswith(_GATED)

@@ -51,7 +51,7 @@ _SIDE_PATH_LAYERS = 3  # a path from a further source is judged from so many wei
 
 @dataclass(frozen=True, slots=True)
 class Sickness:
-    """What is wrong with the trunk, at the step that stands for the run (the median one)."""
+    """What is wrong with the trunk, at the second worst step (the worst, if one is enough)."""
 
     direction: Direction
     view: TraceView
@@ -81,12 +81,12 @@ class Sickness:
 
     def gain(self, part: Part) -> float:
         """Return the geometric mean gain of the ops counted as `part`, as a factor."""
-        edges = self.trunk.of(part)
-        if part == "merge":
-            total = self.trunk.blame["merge"]
-        else:
-            total = sum(item.edge.gain_log10 for item in edges)
-        return float(10 ** (total / max(1, len(edges))))
+        return float(10 ** (self.trunk.gains[part] / max(1, len(self.trunk.of(part)))))
+
+    def needed(self, part: Part) -> float:
+        """Return the mean gain of such ops that would keep the signal, as a factor."""
+        reference = self.trunk.gains[part] - self.trunk.blame[part]
+        return float(10 ** (reference / max(1, len(self.trunk.of(part)))))
 
 
 def find_sickness(view: View, direction: Direction) -> Sickness | None:
@@ -105,7 +105,7 @@ def find_sickness(view: View, direction: Direction) -> Sickness | None:
     needed = 1 if len(judged) < 2 or view.training.not_working else 2
     if len(seen) < needed:
         return None
-    decades, trace, trunk = sorted(seen, key=lambda item: item[0])[len(seen) // 2]
+    decades, trace, trunk = sorted(seen, key=lambda item: -item[0])[needed - 1]
     severity = grade(decades, direction, view)
     if trunk is not trace.trunk and severity == "error" and not view.training.not_working:
         severity = "warning"  # other inputs may still teach the network

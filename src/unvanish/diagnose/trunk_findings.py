@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 
 from unvanish.diagnose.sickness import CODES, Direction, Sickness
-from unvanish.diagnose.trunk import Part, TrunkEdge, is_rectifier
+from unvanish.diagnose.trunk import Part, TrunkEdge, flat_share, is_rectifier
 from unvanish.diagnose.view import View
 from unvanish.i18n import _
 from unvanish.records import Evidence, Factor, Finding, Verdict, Where
 
 _FACTORS: dict[Part, Factor] = {"saturation": "slope", "off": "slope"}  # others: the part itself
+_ABOUT_ONE = 0.05  # a reference this near to 1 needs no mention
 
 
 def trunk_finding(
@@ -96,11 +97,19 @@ def _activation(item: TrunkEdge) -> str | None:
 def _named(sick: Sickness, part: Part) -> str:
     if math.isinf(sick.parts[part]):
         return part_name(part, _activation(sick.worst(part)))
-    return _("{name} {share:.0%} ({gain} each)").format(
+    return _("{name} {share:.0%} ({gain})").format(
         name=part_name(part, _activation(sick.worst(part))),
         share=sick.share(part),
-        gain=times(sick.gain(part)),
+        gain=_each(sick, part),
     )
+
+
+def _each(sick: Sickness, part: Part) -> str:
+    """The mean gain of a part's ops, beside what would keep the signal if that is not 1."""
+    gain, needed = sick.gain(part), sick.needed(part)
+    if abs(needed - 1) < _ABOUT_ONE:
+        return _("{gain} each").format(gain=times(gain))
+    return _("{gain} each, {needed} keeps it").format(gain=times(gain), needed=times(needed))
 
 
 def _headline(sick: Sickness) -> str:
@@ -130,12 +139,12 @@ def _headline(sick: Sickness) -> str:
 
 
 def _addition(sick: Sickness, part: Part) -> str:
-    text = _("Of this, {share:.0%} is due to the {name} ({gain} each, most at {where}).")
+    text = _("Of this, {share:.0%} is due to the {name} ({gain}; most at {where}).")
     worst = sick.worst(part)
     return text.format(
         share=sick.share(part),
         name=part_name(part, _activation(worst)),
-        gain=times(sick.gain(part)),
+        gain=_each(sick, part),
         where=place(worst.edge.module),
     )
 
@@ -156,10 +165,8 @@ def _evidence(view: View, sick: Sickness, part: Part, worst: TrunkEdge) -> tuple
         if sick.share(name) >= 0.05
     ]
     layer = worst.layer
-    if part == "saturation" and layer is not None and layer.saturated_share is not None:
-        rows.append(
-            Evidence("saturated_share", layer.saturated_share, view.limit("saturated-layer"))
-        )
+    if part == "saturation" and layer is not None:
+        rows.append(Evidence("flat_share", flat_share(layer), view.limit("saturated-layer")))
     if part == "off" and layer is not None and is_rectifier(layer, None):
         rows.append(Evidence("off_share", layer.off_share or 0.0))
     rows.append(Evidence("training", view.training.state))

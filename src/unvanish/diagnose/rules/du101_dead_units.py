@@ -55,12 +55,12 @@ _EXPLAINS = (
 def check(view: View) -> Sequence[Finding]:
     """Fire for the culprit among the dead layers, or where units that are off lose the signal."""
     dead = dead_layers(view)
-    whole = [layer for layer in dead if layer.whole]
-    culprit = next(iter(whole or dead), None)
-    if culprit is not None:
+    if dead:
+        culprit = dead[0]
+        alike = [layer for layer in dead if layer.whole] if culprit.whole else dead
         severity = _severity(view, culprit)
         if severity != "info":
-            return [_finding(view, culprit, severity, len(whole) if culprit.whole else len(dead))]
+            return [_finding(view, culprit, severity, len(alike))]
     remedy = _remedy(since_start=True)
     return trunk_finding(view, "vanishing", "off", remedy, verdict="dead-units")
 
