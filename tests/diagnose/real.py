@@ -123,7 +123,13 @@ def a_run(
     if optimizer is not None:
         name = type(optimizer).__name__
         lr = tuple(group["lr"] for group in optimizer.param_groups)
-        settings = OptimizerFacts(name, lr, name in ADAPTIVE, optimizer.defaults.get("eps"))
+        settings = OptimizerFacts(
+            name,
+            lr,
+            name in ADAPTIVE,
+            optimizer.defaults.get("eps"),
+            momentum=optimizer.defaults.get("momentum"),
+        )
     return Run(
         id="0",
         kind="run",

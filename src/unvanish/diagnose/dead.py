@@ -26,7 +26,7 @@ class DeadLayer:
 
     row: LayerSignal  # in the last trace
     share: float  # of dead units: the least of the last looks
-    units: int
+    units: int | None  # None where no gradient ever arrived
     whole: bool  # dead, or as good as dead, from end to end
     first_step: int  # when it was first seen so
     since_start: bool  # in the first trace already
@@ -34,7 +34,7 @@ class DeadLayer:
     @property
     def alive(self) -> int:
         """Number of units that still answer."""
-        return round(self.units * (1 - self.share))
+        return round((self.units or 0) * (1 - self.share))
 
 
 def dead_layers(view: View) -> list[DeadLayer]:
@@ -45,7 +45,7 @@ def dead_layers(view: View) -> list[DeadLayer]:
     for key, (row, _share) in looks[-1].items() if looks else ():
         share = min(look[key][1] for look in looks[-_LOOKS:] if key in look)
         # The units are not known where no gradient arrives any more.
-        units = next((look[key][0].units for look in looks if key in look), None) or 1
+        units = next((look[key][0].units for look in looks if key in look), None)
         if _beyond_chance(view, units, share, traces[-1].trace.batch_size):
             since = _since(looks, key, share)
             whole = share >= view.limit("dead-mostly")
@@ -83,14 +83,16 @@ def _shares(trace: TraceView) -> Iterator[tuple[_Key, tuple[LayerSignal, float]]
             yield key, (row, 1.0)
 
 
-def _beyond_chance(view: View, units: int, share: float, samples: int | None) -> bool:
+def _beyond_chance(view: View, units: int | None, share: float, samples: int | None) -> bool:
+    if share == 1 or units is None:
+        return True
     dead = round(share * units)
-    if dead == units:
+    few = units - dead < view.limit("dead-few-alive") and share >= 0.5
+    if few and not view.training.works:
         return True
     if samples is not None and samples < view.limit("dead-min-samples"):
         return False
-    few = units - dead < view.limit("dead-few-alive") and share >= 0.5
-    return (few and view.training.not_working) or chance(dead, units) <= view.limit("dead-chance")
+    return chance(dead, units) <= view.limit("dead-chance")
 
 
 def _since(looks: list[_Look], key: _Key, share: float) -> int:

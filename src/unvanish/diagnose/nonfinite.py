@@ -23,6 +23,11 @@ def usual_cause(fault: NonFinite, optimizer: OptimizerFacts | None, scaled: bool
     if fault.direction == "parameters":
         return _of_the_step(optimizer)
     name = fault.op.partition("Backward")[0].rpartition("::")[2]
+    if fault.op == "input":
+        return Cause(
+            _("The data themselves are not finite."),
+            _("Look for missing values and divisions by 0 where the data are prepared."),
+        )
     for names, forward, backward in _causes():
         if name in names:
             cause = forward if fault.direction == "forward" else backward
@@ -76,6 +81,7 @@ def _causes() -> tuple[_Row, ...]:
     )
     linear = frozenset({"Addmm", "Mm", "Bmm", "Convolution", "MkldnnConvolution", "Linear"})
     losses = frozenset({"NllLoss", "MseLoss", "L1Loss", "BinaryCrossEntropy", "SmoothL1Loss"})
+    passing = frozenset({"Relu", "LeakyRelu", "Clamp", "ClampMin", "ClampMax", "Hardtanh", "Abs"})
     return (
         (log, _log_forward(), _log_backward()),
         (root, _root_forward(), _root_backward()),
@@ -86,6 +92,7 @@ def _causes() -> tuple[_Row, ...]:
         (frozenset({"Where"}), None, _where()),
         (linear, _sum_overflow(), _sum_overflow()),
         (losses, _loss(), None),
+        (passing, _passed_on(), None),
     )
 
 
@@ -155,6 +162,13 @@ def _where() -> Cause:
 def _sum_overflow() -> Cause:
     return Cause(
         _("Its sums outgrew the number format: weights or inputs are too large."),
+        _("Scale the inputs to unit variance and the weights to fan-in, or use bfloat16."),
+    )
+
+
+def _passed_on() -> Cause:
+    return Cause(
+        _("It hands on what the op before it made: values that outgrew the number format."),
         _("Scale the inputs to unit variance and the weights to fan-in, or use bfloat16."),
     )
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from unvanish.diagnose.sickness import Direction
 from unvanish.diagnose.trunk import TrunkEdge
-from unvanish.diagnose.trunk_findings import place, power, times
+from unvanish.diagnose.trunk_findings import later_nonfinite, place, power, times
 from unvanish.diagnose.view import TraceView, View
 from unvanish.i18n import _
 from unvanish.records import Evidence, Finding, Recurrence, Severity, Where
@@ -71,6 +71,7 @@ def recurrence_finding(view: View, direction: Direction, code: str, remedy: str)
     row = next((row for row in trace.trace.layers if row.module == module), None)
     gated = row is not None and row.type.lower().startswith(_GATED)
     severity = _grade(decades, direction, view, gated=gated)
+    first = min(item[1].step for item in found)
     return [
         Finding(
             code=code,
@@ -88,7 +89,8 @@ def recurrence_finding(view: View, direction: Direction, code: str, remedy: str)
             ),
             remedy=remedy,
             model=view.model.name,
-            step=min(item[1].step for item in found),
+            step=first,
+            explains=tuple(later_nonfinite(view, direction, first)),
         )
     ]
 

@@ -46,12 +46,13 @@ CODES: dict[Direction, dict[Part, str]] = {
         "opaque": "EG105",
     },
 }
+_GRAVITY: dict[Severity, int] = {"info": 0, "warning": 1, "error": 2}
 _SIDE_PATH_LAYERS = 3  # a path from a further source is judged from so many weight ops on
 
 
 @dataclass(frozen=True, slots=True)
 class Sickness:
-    """What is wrong with the trunk, at the second worst step (the worst, if one is enough)."""
+    """What is wrong with the trunk, at the first step at which it is as grave as it gets."""
 
     direction: Direction
     view: TraceView
@@ -76,7 +77,7 @@ class Sickness:
         """Return the edge that adds most to `part`."""
         sign = -1 if self.direction == "vanishing" else 1
         if self.trunk.cut is not None and math.isinf(self.parts[part]):
-            return TrunkEdge(self.trunk.cut, self.trunk.cut_layer, part)
+            return self.trunk.cut
         return max(self.trunk.of(part), key=lambda item: sign * part_blame(item, part))
 
     def gain(self, part: Part) -> float:
@@ -105,8 +106,11 @@ def find_sickness(view: View, direction: Direction) -> Sickness | None:
     needed = 1 if len(judged) < 2 or view.training.not_working else 2
     if len(seen) < needed:
         return None
-    decades, trace, trunk = sorted(seen, key=lambda item: -item[0])[needed - 1]
-    severity = grade(decades, direction, view)
+    severity = grade(sorted(item[0] for item in seen)[-needed], direction, view)
+    # The first step that is as grave shows the cause; later ones show what came of it.
+    decades, trace, trunk = next(
+        item for item in seen if _GRAVITY[grade(item[0], direction, view)] >= _GRAVITY[severity]
+    )
     if trunk is not trace.trunk and severity == "error" and not view.training.not_working:
         severity = "warning"  # other inputs may still teach the network
     parts = _parts(trunk, direction)

@@ -45,11 +45,17 @@ class TrainingState:
     end: float | None = None
     best: float | None = None
     nonfinite_step: int | None = None  # first step whose loss is not finite
+    materially: bool = False  # the loss has come down by a material share of its start
 
     @property
     def not_working(self) -> bool:
         """Training is stuck or diverging."""
         return self.state in ("stuck", "diverging")
+
+    @property
+    def works(self) -> bool:
+        """The loss has come down by a share that is worth the name."""
+        return self.state == "falling" and self.materially
 
     @property
     def fall(self) -> float | None:
@@ -109,7 +115,7 @@ def _judge(losses: list[float], bad: int | None, limit: Limits) -> TrainingState
         still = late >= limit("training-late-fall") * size
         still = still and start > end and significant(late, len(before), len(after))
         state = "falling" if still else "stuck"
-    return TrainingState(state, count, start, end, best, bad)
+    return TrainingState(state, count, start, end, best, bad, fell)
 
 
 def _noise(losses: Sequence[float]) -> float:

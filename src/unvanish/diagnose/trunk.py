@@ -5,6 +5,8 @@ From it are left out, although the path lists them:
 
 - what belongs to the loss (verdicts start at the network's output);
 - pools and constants, which are shown and never blamed;
+- the squashing at the output (sigmoid, softmax, tanh before any weight): it belongs with the loss,
+  whose own slope often undoes it (cross-entropy), and the rules of the loss head judge it;
 - an element-wise learnt scale (LayerScale and its kin): 1e-5 there is a design, not a fault;
 - a normalisation right behind the source: it divides by a scale that nothing else refers to.
 
@@ -39,6 +41,7 @@ Part = Literal[
 
 _RECTIFIERS = ("relu", "leaky", "prelu", "rrelu", "threshold")
 _ELEMENTWISE = ("mul", "div")
+_STEP_FUNCTIONS = ("Round", "Sign", "Sgn", "Floor", "Ceil", "Trunc", "Heaviside")
 _NEGLIGIBLE = 1e-6  # decades: a merge term that only rounding made
 _UNDERFLOW = -30.0  # level below which an exact zero in float32 may be underflow
 
@@ -58,25 +61,18 @@ class Trunk:
     def __init__(self, path: MainPath, trace: Trace, saturated: float) -> None:
         """Sort the edges of `path`; `saturated` is the share from which a layer counts so."""
         self.path = path
-        edges = [edge for edge in path.edges if edge.factor != "loss"]
-        ends = [i for i, edge in enumerate(edges) if not _live(edge.gain_log10)]
-        self.cut: PathEdge | None = None  # the edge at which the signal is exactly zero
-        self.broken = False  # a gain that is not finite, or no trunk at all
-        if ends:
-            gain = edges[ends[0]].gain_log10
-            self.broken = gain != -math.inf
-            self.cut = None if self.broken else edges[ends[0]]
-            edges = edges[: ends[0]]
+        below = [edge for edge in path.edges if edge.factor != "loss"]
         rows = _rows(path, trace.layers)
-        parts = _parts(edges, rows, trace, saturated)
-        self.edges = tuple(
+        items = [
             TrunkEdge(edge, rows.get(id(edge)), part)
-            for edge, part in zip(edges, parts, strict=True)
-        )
-        self.cut_layer = rows.get(id(self.cut)) if self.cut else None
-        self.cut_part: Part | None = (
-            _part(self.cut, self.cut_layer, saturated) if self.cut else None
-        )
+            for edge, part in zip(below, _parts(below, rows, trace, saturated), strict=True)
+        ]
+        end = next((i for i, edge in enumerate(below) if not _live(edge.gain_log10)), None)
+        dead_end = None if end is None else items[end]
+        self.edges = tuple(items[:end])
+        # A gain that is not finite: nothing can be said. A gain of 0: the signal is cut there.
+        self.broken = dead_end is not None and dead_end.edge.gain_log10 != -math.inf
+        self.cut = None if self.broken else dead_end
 
     @cached_property
     def ratio(self) -> float:
@@ -99,9 +95,9 @@ class Trunk:
 
         Not where the signal had faded away before: then it became too small for its number format.
         """
-        if self.cut is None or self.cut.level_log10 < _UNDERFLOW:
+        if self.cut is None or self.cut.edge.level_log10 < _UNDERFLOW:
             return None
-        return self.cut_part if self.cut_part in ("slope", "saturation") else None
+        return self.cut.part if self.cut.part in ("slope", "saturation") else None
 
     @cached_property
     def layers(self) -> int:
@@ -132,13 +128,17 @@ class Trunk:
         for item in self.edges:
             if item.part != "shown":
                 sums[item.part] += decades(item.edge)
-            sums["merge"] += _merge(item.edge)
+            sums["recurrence" if item.part == "recurrence" else "merge"] += _merge(item.edge)
         return sums
 
     def of(self, part: Part) -> list[TrunkEdge]:
         """Return the edges counted as `part`, from the output down."""
         if part == "merge":
-            return [item for item in self.edges if abs(_merge(item.edge)) > _NEGLIGIBLE]
+            return [
+                item
+                for item in self.edges
+                if abs(_merge(item.edge)) > _NEGLIGIBLE and item.part != "recurrence"
+            ]
         return [item for item in self.edges if item.part == part]
 
 
@@ -151,6 +151,17 @@ def is_rectifier(layer: LayerSignal | None, op: str | None) -> bool:
     """Whether an activation is zero or linear by halves: off for half of its inputs by design."""
     names = [layer.activation, layer.type] if layer else [op]  # a ReLU6 computes a hardtanh
     return any(name.lower().startswith(_RECTIFIERS) for name in names if name)
+
+
+def head_length(edges: Sequence[PathEdge]) -> int:
+    """Return how many of `edges`, from the loss down, come before the first weight."""
+    weights = (i for i, edge in enumerate(edges) if edge.factor in ("weight", "recurrence"))
+    return next(weights, len(edges))
+
+
+def is_step_function(edge: PathEdge) -> bool:
+    """Whether an op is constant by pieces, so that its derivative is 0 everywhere."""
+    return edge.op.startswith(_STEP_FUNCTIONS)
 
 
 def _live(gain: float) -> bool:
@@ -197,6 +208,9 @@ def _parts(
     edges: Sequence[PathEdge], rows: Mapping[int, LayerSignal], trace: Trace, saturated: float
 ) -> list[Part]:
     parts = [_part(edge, rows.get(id(edge)), saturated) for edge in edges]
+    for i in range(head_length(edges)):
+        if parts[i] in ("slope", "saturation", "attention"):
+            parts[i] = "shown"
     _join_norms(edges, parts)
     _drop_last_norm(edges, parts)
     _mark_recurrence(edges, parts, {item.module for item in trace.recurrences})
@@ -207,6 +221,8 @@ def _part(edge: PathEdge, layer: LayerSignal | None, saturated: float) -> Part:
     if edge.factor == "loss" or edge.factor == "pool" or edge.factor == "scale":
         return "shown"
     if edge.factor == "weight" and edge.op.lower().startswith(_ELEMENTWISE):
+        return "shown"
+    if is_step_function(edge):
         return "shown"
     if edge.factor != "slope":
         return edge.factor

@@ -30,8 +30,13 @@ def trunk_finding(
     worst = sick.worst(part)
     edge = worst.edge
     others = [each for each in CODES[direction].values() if each != code]
-    if direction == "exploding" and _before(sick.first_step, view.nonfinite_step):
-        others.append("NF101")
+    others += later_nonfinite(view, direction, sick.first_step)
+    opposite: Direction = "exploding" if direction == "vanishing" else "vanishing"
+    after = view.exploding if direction == "vanishing" else view.vanishing
+    if after is not None and after.first_step > sick.first_step:
+        others += CODES[opposite].values()
+    if direction == "vanishing":
+        others.append("FS101")  # in a net whose weights are too small samples collapse as well
     factor: Factor = _FACTORS.get(part, part)  # type: ignore[arg-type]  # "shown" has no rule
     return [
         Finding(
@@ -51,8 +56,10 @@ def trunk_finding(
     ]
 
 
-def _before(step: int, other: int | None) -> bool:
-    return other is not None and step < other
+def later_nonfinite(view: View, direction: Direction, step: int) -> list[str]:
+    """Return the code of what comes of an explosion, if numbers went bad after `step`."""
+    bad = view.nonfinite_step
+    return ["NF101"] if direction == "exploding" and bad is not None and step < bad else []
 
 
 def times(factor: float) -> str:

@@ -37,19 +37,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from unvanish.diagnose.rule import Rule
+from unvanish.diagnose.trunk import is_step_function
 from unvanish.diagnose.trunk_findings import place
 from unvanish.diagnose.view import View
 from unvanish.i18n import _
 from unvanish.records import Evidence, Finding, PathEdge, Where
 
-_STEPS = ("Round", "Sign", "Sgn", "Floor", "Ceil", "Trunc", "Heaviside")
 _LATER_TRACES = 2
 
 
 def check(view: View) -> Sequence[Finding]:
     """Fire for a step function on the trunk, or for weights whose gradient stays zero."""
     judged = [trace.trunk for trace in view.traces if trace.trunk is not None]
-    cuts = [trunk.cut for trunk in judged if trunk.cut and trunk.cut.op.startswith(_STEPS)]
+    cuts = [t.cut.edge for t in judged if t.cut and is_step_function(t.cut.edge)]
     if cuts and len(cuts) == len(judged):
         return [_step_function(view, cuts[0])]
     first = view.traces[0].step if view.traces else 0
@@ -83,6 +83,7 @@ def check(view: View) -> Sequence[Finding]:
             remedy=_("Look for a factor of 0 behind them; start only one of two factors at 0."),
             model=view.model.name,
             step=first,
+            explains=("VG103",),
         )
     ]
 

@@ -68,12 +68,14 @@ def check(view: View) -> Sequence[Finding]:
 def _severity(view: View, layer: DeadLayer) -> Severity:
     if view.training.not_working or (layer.share == 1 and layer.row.on_main_path):
         return "error"  # nothing in front of a wholly dead layer learns, even if the loss falls
-    return "info" if view.training.state == "falling" else "warning"
+    return "info" if view.training.works else "warning"
 
 
 def _finding(view: View, layer: DeadLayer, severity: Severity, count: int) -> Finding:
     row = layer.row
-    if layer.alive == 0:
+    if layer.units is None:
+        title = _("All units of {where} are off for every sample{since}{others}.")
+    elif layer.alive == 0:
         title = _("All {units} units of {where} are off for every sample{since}{others}.")
     else:
         title = _("{dead} of {units} units of {where} are off for every sample{since}{others}.")
@@ -85,7 +87,7 @@ def _finding(view: View, layer: DeadLayer, severity: Severity, count: int) -> Fi
         verdict="dead-units",
         severity=severity,
         title=title.format(
-            dead=layer.units - layer.alive,
+            dead=(layer.units or 0) - layer.alive,
             units=layer.units,
             where=place(row.module),
             since=since,

@@ -61,15 +61,19 @@ def check(view: View) -> Sequence[Finding]:
 
 def _zero_weights(view: View) -> Sequence[Finding]:
     judged = [trace for trace in view.traces if trace.trunk is not None]
-    cuts = [trace.trunk.cut for trace in judged if trace.trunk and trace.trunk.cut_part == "weight"]
+    cuts = [
+        trace.trunk.cut.edge
+        for trace in judged
+        if trace.trunk and trace.trunk.cut and trace.trunk.cut.part == "weight"
+    ]
     if not cuts or len(cuts) < len(judged):
         return []  # not always: whatever was zero has moved
     later = sum(trace.step > judged[0].step for trace in judged)
     return [_zero_finding(view, cuts[0], judged[0].step, stays=later >= _LATER_TRACES)]
 
 
-def _zero_finding(view: View, cut: PathEdge | None, step: int, *, stays: bool) -> Finding:
-    module = cut.module if cut else None
+def _zero_finding(view: View, cut: PathEdge, step: int, *, stays: bool) -> Finding:
+    module = cut.module
     if stays:
         title = _("The weights of {where} are exactly 0 and stay so: nothing passes back.")
         remedy = _("Initialise them, and see that the optimiser holds them.")
@@ -85,9 +89,7 @@ def _zero_finding(view: View, cut: PathEdge | None, step: int, *, stays: bool) -
         verdict="vanishing",
         severity="error" if stays else "info",
         title=title.format(where=place(module)),
-        where=Where(
-            module, cut.op if cut else None, cut.call if cut else None, view.source(module)
-        ),
+        where=Where(module, cut.op, cut.call, view.source(module)),
         factor="weight",
         evidence=(Evidence("weight_gain", 0.0),),
         remedy=remedy,
