@@ -197,7 +197,7 @@ class ParameterSignal:
     grad_log10: float | None  # None: no gradient reached it
     weight_log10: float
     zeros: int | None = None
-    subnormals: int | None = None
+    subnormals: int | None = None  # None: not counted, the gradient lies far above them
     nonfinite: int = 0
     update_ratio_log10: float | None = None
 

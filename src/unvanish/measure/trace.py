@@ -165,7 +165,11 @@ class BackwardTracer:
 
 
 class PendingTrace:
-    """A measured backward whose numbers have not crossed to the host."""
+    """A measured backward whose numbers have not crossed to the host.
+
+    `models` are the user's root modules that it covers, without wrappers; `named_parameters` gives
+    by id the dotted name and the owner of each of their parameters.
+    """
 
     def __init__(
         self, tracer: BackwardTracer, step: int, loss: float | None, loss_scale: float
@@ -183,7 +187,7 @@ class PendingTrace:
             id(call): call.signal.queue(reducer) for call in self._calls() if call.signal
         }
         self.models = self._roots()
-        self._parameters = names.parameter_names(self._modules())
+        self.named_parameters = names.parameter_names(self._modules())
         self._weights = {
             identity: (name, reducer.norm(parameter))
             for parameter, identity, name in self._trainable()
@@ -347,8 +351,8 @@ class PendingTrace:
                     grad_log10=None if slots is None else values[slots.gradient],
                     weight_log10=values[weight],
                     zeros=None if slots is None else int(values[slots.zeros]),
-                    subnormals=None if slots is None else int(values[slots.subnormals]),
-                    nonfinite=0 if slots is None else int(values[slots.nonfinite]),
+                    subnormals=_count(values, slots.subnormals if slots else None),
+                    nonfinite=_count(values, slots.nonfinite if slots else None) or 0,
                     update_ratio_log10=update.update_ratio_log10 if update else None,
                 )
             )
@@ -400,13 +404,13 @@ class PendingTrace:
             for parameter in module.parameters(recurse=False):
                 if parameter.requires_grad and id(parameter) not in seen:
                     seen.add(id(parameter))
-                    yield parameter, id(parameter), self._parameters[id(parameter)][0]
+                    yield parameter, id(parameter), self.named_parameters[id(parameter)][0]
 
     def _names(self) -> assemble.Names:
         return assemble.Names(
             book=self._tracer.names,
             calls=self._calls(),
-            parameters={key: name for key, (name, _module) in self._parameters.items()},
+            parameters={key: name for key, (name, _module) in self.named_parameters.items()},
             prefix_roots=len(self.models) > 1,
         )
 
@@ -421,6 +425,10 @@ class PendingTrace:
         if opaque:
             notes.append(_("opaque, measured as one factor: {ops}").format(ops=", ".join(opaque)))
         return tuple(notes)
+
+
+def _count(values: Sequence[float], slot: int | None) -> int | None:
+    return None if slot is None else int(values[slot])
 
 
 def _guilty(
