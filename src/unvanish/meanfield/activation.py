@@ -43,6 +43,12 @@ class Activation:
         """Return φ(0)."""
         return float(self.f(np.zeros(1))[0])
 
+    @property
+    def vanishes_at_zero(self) -> bool:
+        """Return whether φ(0) = 0 to rounding."""
+        around = np.abs(self.f(np.array([-1.0, 0.0, 1.0])))
+        return bool(around[1] <= 1e-15 * around.max())
+
     def slopes_around(self, point: float) -> tuple[float, float]:
         """Return the slopes just left and just right of `point`."""
         step = 1e-15 * max(1.0, abs(point))  # a few of the numbers next to it

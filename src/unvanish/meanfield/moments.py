@@ -74,7 +74,7 @@ def moments(activation: Activation, q: float) -> Moments:
         centred_surplus = q * rule.mean((df - slope_mean) ** 2) - rest
         if activation.negative_slope is not None:
             surplus = 0.0
-        elif abs(activation.at_zero) <= 1e-300 and not activation.jumps:
+        elif activation.vanishes_at_zero and not activation.jumps:
             surplus = q * rule.mean((df - _over_z(f, z, df)) ** 2)
         else:
             surplus = centred_surplus - mean * mean
