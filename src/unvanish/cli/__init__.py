@@ -10,11 +10,15 @@ import click
 
 from unvanish import i18n
 from unvanish._version import __version__
+from unvanish.cli.help import HelpContext
 from unvanish.errors import UnvanishError
 from unvanish.i18n import _
 
 # name -> module of `unvanish.cli` that holds a click command of that name; in order of use
 COMMANDS: dict[str, str] = {}
+
+# module of a command -> the language that its texts are in
+_built: dict[str, str] = {}
 
 
 class _Commands(click.Group):
@@ -26,9 +30,22 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        module = importlib.import_module(f"unvanish.cli.{COMMANDS[cmd_name]}")
-        command: click.Command = module.command
-        return command
+        return _load(f"unvanish.cli.{COMMANDS[cmd_name]}")
+
+
+def _load(name: str) -> click.Command:
+    """Import a command's module, again if its texts were made in another language."""
+    known = sys.modules.get(name)
+    if known is None:
+        module = importlib.import_module(name)
+    elif _built.get(name) == i18n.current():
+        module = known
+    else:
+        module = importlib.reload(known)
+    _built[name] = i18n.current()
+    command: click.Command = module.command
+    command.context_class = HelpContext
+    return command
 
 
 def main(arguments: list[str] | None = None) -> Any:
@@ -49,6 +66,7 @@ def main(arguments: list[str] | None = None) -> Any:
     def unvanish(lang: str | None) -> None:
         pass
 
+    unvanish.context_class = HelpContext
     try:
         unvanish(args=words, prog_name="unvanish")
     except UnvanishError as error:

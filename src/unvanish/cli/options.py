@@ -1,0 +1,36 @@
+"""Options that several commands share; each is a decorator, so that its help is in the language
+chosen by the time the command is built.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from unvanish.i18n import LANGUAGES, _
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def lang_option(function: F) -> F:
+    """`--lang en|zh`: only declared here, for `main` has applied it before anything is parsed."""
+    return click.option(
+        "--lang", type=click.Choice(LANGUAGES), expose_value=False, help=_("language of the output")
+    )(function)
+
+
+def json_option(function: F) -> F:
+    """`--json PATH`, as the parameter `json_path` (None when it was not given)."""
+    return click.option(
+        "--json",
+        "json_path",
+        metavar="PATH",
+        help=_("write the result as JSON to PATH; - is stdout, and nothing else is printed then"),
+    )(function)
+
+
+def force_option(function: F) -> F:
+    """`--force`, as the parameter `force`."""
+    return click.option("--force", is_flag=True, help=_("overwrite a file that exists"))(function)

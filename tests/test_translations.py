@@ -1,0 +1,60 @@
+"""Every text that a person sees has a Chinese translation, with the same placeholders.
+
+Add the files of a part to TRANSLATED once its texts are translated.
+"""
+
+import re
+from pathlib import Path
+
+import pytest
+from babel.messages.extract import extract_from_file
+from babel.messages.pofile import read_po
+
+ROOT = Path(__file__).parents[1] / "src" / "unvanish"
+CATALOGUE = ROOT / "locale" / "zh" / "LC_MESSAGES" / "unvanish.po"
+
+TRANSLATED = [
+    *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "chain").glob("*.py")),
+    "cli/__init__.py",
+    "cli/help.py",
+    "cli/options.py",
+    "cli/output.py",
+]
+
+
+def messages_of(path: Path) -> list[tuple[int, str]]:
+    found = extract_from_file("python", path, keywords={"_": None})
+    return [(line, text) for line, text, _comments, _context in found if isinstance(text, str)]
+
+
+@pytest.fixture(scope="module")
+def catalogue() -> dict[str, str]:
+    with CATALOGUE.open("rb") as file:
+        return {entry.id: entry.string for entry in read_po(file) if entry.id and not entry.fuzzy}
+
+
+def placeholders(text: str) -> list[str]:
+    return sorted(re.findall(r"\{[^{}]*\}", text))
+
+
+@pytest.mark.parametrize("name", TRANSLATED)
+def test_every_message_is_translated(name: str, catalogue: dict[str, str]) -> None:
+    missing = [
+        f"{name}:{line}: {text!r}"
+        for line, text in messages_of(ROOT / name)
+        if not catalogue.get(text)
+    ]
+    assert not missing, "\n".join(missing)
+
+
+@pytest.mark.parametrize("name", TRANSLATED)
+def test_translations_keep_the_placeholders(name: str, catalogue: dict[str, str]) -> None:
+    for line, text in messages_of(ROOT / name):
+        assert placeholders(catalogue.get(text, text)) == placeholders(text), f"{name}:{line}"
+
+
+def test_the_extraction_itself_finds_messages(tmp_path: Path) -> None:
+    source = tmp_path / "x.py"
+    source.write_text('print(_("one"), _("two " "{n}").format(n=2), f("three"))\n')
+    assert messages_of(source) == [(1, "one"), (1, "two {n}")]
+    assert messages_of(ROOT / "cli" / "output.py")
