@@ -14,11 +14,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Literal
-
-import numpy as np
 
 from unvanish.errors import UsageError
 from unvanish.i18n import _
@@ -47,11 +45,7 @@ class CriticalPoint:
     chi_parallel: float
     mean: float
     uncorrelated: float
-
-    @property
-    def sigma_b(self) -> float | None:
-        """Return the standard deviation of the bias, None where there is no such point."""
-        return math.sqrt(self.sigma_b2) if self.sigma_b2 >= 0.0 else None
+    sigma_b: float | None  # √sigma_b2, None where that is negative
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,20 +83,27 @@ def critical_line(activation: Activation, q: float, *, centred: bool = False) ->
 
     `centred` is the line of φ − E φ, which a layer becomes when its bias is −E φ · (row sums of
     W): then σ_b² = q − Var φ/E φ'².
+
+    Raises UsageError where E φ'² = 0.
     """
     m = moments(activation, q)
     surplus = m.centred_surplus if centred else m.surplus
     slope = m.centred_length_slope if centred else m.length_slope
     second = m.slope_second
-    with np.errstate(divide="ignore"):
-        return CriticalPoint(
-            q=m.q,
-            sigma_w=second**-0.5 if second > 0.0 else math.inf,
-            sigma_b2=surplus / second if second > 0.0 else math.inf,
-            chi_parallel=slope / second if second > 0.0 else math.nan,
-            mean=m.mean,
-            uncorrelated=m.centred_surplus / (second * q) if second > 0.0 else math.nan,
+    if second <= 0.0:
+        raise UsageError(
+            f"{activation.name} has slope 0 wherever N(0, {q:g}) reaches", "Use a greater q."
         )
+    sigma_b2 = surplus / second
+    return CriticalPoint(
+        q=m.q,
+        sigma_w=second**-0.5,
+        sigma_b2=sigma_b2,
+        chi_parallel=slope / second,
+        mean=m.mean,
+        uncorrelated=m.centred_surplus / (second * q),
+        sigma_b=math.sqrt(sigma_b2) if sigma_b2 >= 0.0 else None,
+    )
 
 
 def criticality(activation: Activation) -> Criticality:
@@ -169,8 +170,15 @@ def _without_bias(
     slope_second = 0.5 * (left * left + right * right)
     if slope_second < 1e-24:
         return "none", ()
-    near = critical_line(activation, _SCAN[0])
-    limit = CriticalPoint(0.0, slope_second**-0.5, 0.0, 1.0, 0.0, near.uncorrelated)
+    limit = replace(
+        critical_line(activation, _SCAN[0]),
+        q=0.0,
+        sigma_w=slope_second**-0.5,
+        sigma_b2=0.0,
+        chi_parallel=1.0,
+        mean=0.0,
+        sigma_b=0.0,
+    )
     return "q_to_zero", (limit,)
 
 

@@ -21,7 +21,8 @@ from unvanish.meanfield.activation import Activation, Array
 # |x| beyond which the density of N(0, 1) underflows. Far, because a kink twelve standard deviations
 # out (ReLU6 at √q = 1/2) decides what its critical bias is.
 REACH = 38.5
-_BASE = np.concatenate([np.arange(10.0), np.arange(11.0, REACH, 2.0), [REACH]])
+_BASE = np.array([0.0, 1.5, 3.0, 4.5, 6.0, 7.5, 9.0, 13.0, 20.0, 29.0, REACH])
+_BEYOND = np.array([1.0, 2.0, 4.0, 6.0, 8.0])  # panels behind a kink that lies in the tail
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(20)
 _TOLERANCE = 1e-13
 _HALVINGS = 40
@@ -56,6 +57,8 @@ def edges(q: float, centres: Iterable[float]) -> Array:
     for centre in {0.0, *centres}:
         place = centre / sigma
         cuts += [place + distances, place - distances, np.array([place])]
+        if abs(place) > 6.0:
+            cuts.append(place + np.sign(place) * _BEYOND)
     joined: Array = np.unique(np.concatenate(cuts))
     return joined[np.abs(joined) <= REACH]
 

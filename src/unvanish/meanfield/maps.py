@@ -25,7 +25,7 @@ from numpy.polynomial import polynomial
 from unvanish.errors import UsageError
 from unvanish.meanfield import pairs
 from unvanish.meanfield.activation import Activation
-from unvanish.meanfield.moments import moments
+from unvanish.meanfield.moments import mean_square, mean_square_slope, slope_mean_square
 from unvanish.meanfield.roots import bracketed_root
 
 Phase = Literal["ordered", "critical", "chaotic"]
@@ -56,14 +56,14 @@ class Layer:
 
     def length(self, q: float) -> float:
         """Return q' = σ_w² E φ²/keep + σ_b²."""
-        second = self.activation.at_zero**2 if q <= 0.0 else moments(self.activation, q).second
+        second = self.activation.at_zero**2 if q <= 0.0 else mean_square(self.activation, q)
         return self.sigma_w**2 / self.keep * second + self.sigma_b**2
 
     def length_slope(self, q: float) -> float:
         """Return χ∥ = dq'/dq."""
         if q <= 0.0:
             return self.gradient_growth(0.0)  # for φ(0) = 0, the only way for q = 0 to be fixed
-        return self.sigma_w**2 / self.keep * moments(self.activation, q).length_slope
+        return self.sigma_w**2 / self.keep * mean_square_slope(self.activation, q)
 
     def gradient_growth(self, q: float) -> float:
         """Return χ₁, the factor of E‖∂L/∂z‖² from a layer's output to its input."""
@@ -71,7 +71,7 @@ class Layer:
             left, right = self.activation.slopes_around(0.0)
             second = 0.5 * (left * left + right * right)
         else:
-            second = moments(self.activation, q).slope_second
+            second = slope_mean_square(self.activation, q)
         return self.sigma_w**2 / self.keep * second
 
     def correlation(self, q: float, c: float) -> float:
@@ -108,26 +108,10 @@ class FixedPoint:
     correlation: float
     correlation_slope: float
     phase: Phase
-
-    @property
-    def stable(self) -> bool:
-        """Return whether lengths next to q come nearer to it: |χ∥| ≤ 1."""
-        return abs(self.chi_parallel) <= 1.0 + _CRITICAL
-
-    @property
-    def xi_q(self) -> float:
-        """Return the depth scale of lengths."""
-        return _depth_scale(abs(self.chi_parallel))
-
-    @property
-    def xi_c(self) -> float:
-        """Return the depth scale of correlations."""
-        return _depth_scale(self.correlation_slope)
-
-    @property
-    def trainable_depth(self) -> float:
-        """Return 6 ξ_c, the greatest depth found to train (Schoenholz et al. 2017)."""
-        return 6.0 * self.xi_c
+    stable: bool  # |χ∥| ≤ 1: lengths next to q come nearer to it
+    xi_q: float
+    xi_c: float
+    trainable_depth: float  # 6 ξ_c, the greatest depth found to train (Schoenholz et al. 2017)
 
 
 def _depth_scale(slope: float) -> float:
@@ -153,15 +137,21 @@ def fixed_point(layer: Layer, start: float = 1.0) -> FixedPoint:
     q = length_fixed_point(layer, start)
     inside = min(max(q, VANISHED), EXPLODED)
     at = min(q, EXPLODED)
-    chi_1 = layer.gradient_growth(at)
+    chi_1, chi_parallel = layer.gradient_growth(at), layer.length_slope(at)
     c = correlation_fixed_point(layer, inside)
+    slope = layer.covariance_slope(q, c) if q == inside else chi_1
+    xi_c = _depth_scale(slope)
     return FixedPoint(
         q=q,
         chi_1=chi_1,
-        chi_parallel=layer.length_slope(at),
+        chi_parallel=chi_parallel,
         correlation=c,
-        correlation_slope=layer.covariance_slope(q, c) if q == inside else chi_1,
+        correlation_slope=slope,
         phase=phase_of(chi_1),
+        stable=abs(chi_parallel) <= 1.0 + _CRITICAL,
+        xi_q=_depth_scale(abs(chi_parallel)),
+        xi_c=xi_c,
+        trainable_depth=6.0 * xi_c,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from unvanish.errors import UsageError
 from unvanish.meanfield.activation import Activation, Array
-from unvanish.meanfield.gaussian import Rule, rule_for
+from unvanish.meanfield.gaussian import rule_for
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,8 +20,7 @@ class Moments:
     `length_slope` is d E φ²/dq = E[z φ φ']/q (Stein's identity; needs no φ''), and `surplus`
     q E φ'² − E φ²: a critical point at this q has bias variance surplus / E φ'². Surpluses are sums
     of squares, not differences, where they can be (see `moments`). `centred_` is the same of
-    φ − E φ. `curvature_second` is E φ''², infinite where the slope jumps, None where φ'' is not
-    known.
+    φ − E φ.
     """
 
     q: float
@@ -34,12 +34,15 @@ class Moments:
     centred_length_slope: float
     surplus: float
     centred_surplus: float
-    curvature_second: float | None
 
     @property
     def kurtosis(self) -> float:
-        """Return κ = E φ'⁴/(E φ'²)², which sets the spread of gradients at finite width."""
-        return self.slope_fourth / self.slope_second**2
+        """Return κ = E φ'⁴/(E φ'²)², which sets the spread of gradients at finite width.
+
+        NaN where every slope is 0.
+        """
+        square = self.slope_second**2
+        return self.slope_fourth / square if square > 0.0 else math.nan
 
     @property
     def squared_mean_cosine(self) -> float:
@@ -90,7 +93,6 @@ def moments(activation: Activation, q: float) -> Moments:
             centred_length_slope=length_slope - mean * rule.mean(z * df) / q,
             surplus=surplus,
             centred_surplus=centred_surplus,
-            curvature_second=_curvature_second(activation, rule),
         )
     if not (np.isfinite(result.second) and np.isfinite(result.slope_second)):
         raise UsageError(
@@ -100,15 +102,39 @@ def moments(activation: Activation, q: float) -> Moments:
     return result
 
 
+def mean_square(activation: Activation, q: float) -> float:
+    """Return E φ² alone, at once where it has a closed form."""
+    form = activation.closed
+    return form.second(q) if form else moments(activation, q).second
+
+
+def mean_square_slope(activation: Activation, q: float) -> float:
+    """Return d E φ²/dq alone, at once where it has a closed form."""
+    form = activation.closed
+    return form.length_slope(q) if form else moments(activation, q).length_slope
+
+
+def slope_mean_square(activation: Activation, q: float) -> float:
+    """Return E φ'² alone, at once where it has a closed form."""
+    form = activation.closed
+    return form.slope_second(q) if form else moments(activation, q).slope_second
+
+
 def _over_z(f: Array, z: Array, df: Array) -> Array:
     return np.divide(f, z, out=df.copy(), where=z != 0.0)
 
 
-def _curvature_second(activation: Activation, rule: Rule) -> float | None:
+def curvature_mean_square(activation: Activation, q: float) -> float | None:
+    """Return E φ''²: infinite where the slope jumps, None where φ'' is not known.
+
+    At χ₁ = 1 and q fixed, two inputs' correlation comes near 1 like 1 − c ≈ κ/l over l layers, with
+    κ = 2 E φ'²/(q E φ''²) (Hayou et al. 2019).
+    """
     if activation.ddf is None:
         return None
     for kink in activation.kinks:
         left, right = activation.slopes_around(kink)
         if abs(right - left) > 1e-6 * max(1.0, abs(left), abs(right)):
-            return float("inf")
+            return math.inf
+    rule = rule_for(activation, float(q))
     return rule.mean(activation.ddf(rule.z) ** 2)
