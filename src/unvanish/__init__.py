@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from unvanish._version import __version__
 
 if TYPE_CHECKING:
+    from unvanish.checking import check
     from unvanish.errors import UnvanishError
     from unvanish.meanfield.facade import critical, gain, theory
     from unvanish.records import Diagnosis, Finding, Run, Trace
@@ -23,6 +24,7 @@ _PUBLIC = {
     "Run": "unvanish.records",
     "Trace": "unvanish.records",
     "UnvanishError": "unvanish.errors",
+    "check": "unvanish.checking",
     "critical": "unvanish.meanfield.facade",
     "gain": "unvanish.meanfield.facade",
     "theory": "unvanish.meanfield.facade",
@@ -35,6 +37,7 @@ __all__ = [
     "Trace",
     "UnvanishError",
     "__version__",
+    "check",
     "critical",
     "gain",
     "theory",

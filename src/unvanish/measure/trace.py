@@ -23,6 +23,7 @@ from unvanish.errors import NoSignalError
 from unvanish.i18n import _
 from unvanish.measure import assemble, nonfinite
 from unvanish.measure.calls import CallLog, ModuleCall
+from unvanish.measure.graph import Graph
 from unvanish.measure.names import NameBook, unwrapped
 from unvanish.measure.passes import BackwardPass, ParameterSlots, prepare
 from unvanish.measure.path import Numbers
