@@ -13,6 +13,7 @@ from unvanish._version import __version__
 
 if TYPE_CHECKING:
     from unvanish.errors import UnvanishError
+    from unvanish.meanfield.facade import critical, gain, theory
     from unvanish.records import Diagnosis, Finding, Run, Trace
 
 # name -> module that defines it
@@ -22,9 +23,22 @@ _PUBLIC = {
     "Run": "unvanish.records",
     "Trace": "unvanish.records",
     "UnvanishError": "unvanish.errors",
+    "critical": "unvanish.meanfield.facade",
+    "gain": "unvanish.meanfield.facade",
+    "theory": "unvanish.meanfield.facade",
 }
 
-__all__ = ["Diagnosis", "Finding", "Run", "Trace", "UnvanishError", "__version__"]
+__all__ = [
+    "Diagnosis",
+    "Finding",
+    "Run",
+    "Trace",
+    "UnvanishError",
+    "__version__",
+    "critical",
+    "gain",
+    "theory",
+]
 
 
 def __getattr__(name: str) -> Any:

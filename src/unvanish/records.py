@@ -3,8 +3,10 @@
 Data flows one way, measure -> Trace -> diagnose -> Finding -> report. Nothing here computes,
 prints or imports torch. Conventions:
 
-- `*_log10` is the decimal logarithm of a Frobenius norm or of a ratio of two. `-inf` is exactly
-  zero, `nan` is not finite (an infinity or a NaN among the entries), `None` is not measured.
+- `*_log10` is the decimal logarithm of a Frobenius norm or of a ratio of two. Of a norm, `-inf` is
+  exactly zero, `inf` has an infinite entry, `nan` has a NaN among its entries. Of a gain, `nan` is
+  unknown: there was no signal to pass on (level -inf), or it was not finite. `None` is not
+  measured.
 - A *level* is log10 of the norm of dL/dh. A *gain* belongs to one edge of the graph: the norm of
   the part of dL/dinput that passes through the op, over the norm of dL/doutput.
 - Module paths are dotted names below the root module (`""` is the root itself).
@@ -195,7 +197,7 @@ class ParameterSignal:
     grad_log10: float | None  # None: no gradient reached it
     weight_log10: float
     zeros: int | None = None
-    subnormals: int | None = None
+    subnormals: int | None = None  # None: not counted, the gradient lies far above them
     nonfinite: int = 0
     update_ratio_log10: float | None = None
 

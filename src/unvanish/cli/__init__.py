@@ -16,7 +16,10 @@ from unvanish.i18n import _
 
 # name -> module of `unvanish.cli` that holds a click command of that name; in order of use
 COMMANDS: dict[str, str] = {
+    "run": "run",
     "chain": "chain",
+    "report": "report",
+    "runs": "runs",
 }
 
 # module of a command -> the language that its texts are in

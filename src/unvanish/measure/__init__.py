@@ -1,1 +1,14 @@
 """Measuring the backward signal: one backward pass, every op."""
+
+from unvanish.measure.calls import CallLog
+from unvanish.measure.names import NameBook
+from unvanish.measure.trace import BackwardTracer, ParameterUpdate, PendingTrace, TraceOptions
+
+__all__ = [
+    "BackwardTracer",
+    "CallLog",
+    "NameBook",
+    "ParameterUpdate",
+    "PendingTrace",
+    "TraceOptions",
+]

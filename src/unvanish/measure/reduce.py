@@ -1,0 +1,195 @@
+"""Norms that survive the regime this tool exists for, and cross to the host once.
+
+A float32 norm squares first: it returns 0 for 4,096 entries of 1e-23 and infinity at 1e20. So
+every result here is a decimal logarithm of a norm that was rescaled where it had to be:
+
+- on the CPU, float32 first, and a second, scaled, pass only outside the safe band (float64
+  throughout costs five times as much);
+- on accelerators in float64, and where there is none, scaled by the largest entry. Results stay on
+  the device, and `Reducer.resolve` stacks them into one transfer a device.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+# Squares of float32 entries below 1e-19 are subnormal or zero. Lost entries add less than
+# n * 1.2e-38 to a sum of squares; relative to norm**2 that is below float32's rounding (6e-8)
+# while norm > sqrt(n) * 4.5e-16. Above, norm**2 must stay below float32's 3.4e38.
+_FLOAT32_FLOOR = 4.5e-16
+_FLOAT32_CEILING = 1e18
+# The same argument for float64: sqrt(2.2e-308 / 1.1e-16) and sqrt(1.8e308).
+_FLOAT64_FLOOR = 1.5e-146
+_FLOAT64_CEILING = 1e153
+_FLOAT64_ONLY_ABSENT_ON = frozenset({"mps"})
+
+
+def dense(tensor: Tensor) -> Tensor:
+    """Return the entries of `tensor` as a dense real or complex tensor (sparse: coalesced)."""
+    if tensor.layout != torch.strided:
+        return tensor.coalesce().values() if tensor.layout == torch.sparse_coo else tensor.values()
+    return tensor
+
+
+def log10(value: float) -> float:
+    """Return log10 of a norm: -inf for zero; inf and nan stay what they are."""
+    if value == 0.0:
+        return -math.inf
+    return math.log10(value) if math.isfinite(value) else value
+
+
+def log10_norm(tensor: Tensor) -> float:
+    """Return log10 of the Frobenius norm at once (one host read on an accelerator).
+
+    `-inf` for all zeros or no entries, `inf` where an entry is infinite, `nan` where one is NaN.
+    """
+    reducer = Reducer()
+    slot = reducer.norm(tensor)
+    return reducer.resolve()[slot]
+
+
+def join_log10(values: list[float]) -> float:
+    """Return the log10 of the joint norm of parts given by their log10 norms."""
+    top = math.nan if any(map(math.isnan, values)) else max(values, default=-math.inf)
+    if not math.isfinite(top):
+        return top
+    return top + 0.5 * math.log10(sum(10.0 ** (2.0 * (value - top)) for value in values))
+
+
+@dataclass(frozen=True, slots=True)
+class _Scaled:
+    """A norm on the device as mantissa times scale: two scalars to be transferred."""
+
+    mantissa: Tensor
+    scale: Tensor | None
+
+
+class Reducer:
+    """Collects reductions while a backward runs; `resolve` brings all of them to the host.
+
+    Each method returns a slot: the index of its result in what `resolve` returns.
+    """
+
+    def __init__(self) -> None:
+        self._results: list[float | _Scaled | Tensor] = []
+
+    def norm(self, tensor: Tensor) -> int:
+        """Queue log10 of the Frobenius norm of `tensor` (any shape, layout, dtype)."""
+        entries = dense(tensor.detach())
+        if entries.numel() == 0:
+            return self._add(-math.inf)
+        if not (entries.is_floating_point() or entries.is_complex()):
+            entries = entries.to(torch.float32)
+        if entries.device.type == "cpu":
+            return self._add(_cpu_log10_norm(entries))
+        return self._add(_device_norm(entries))
+
+    def share(self, part: Tensor, whole: Tensor) -> int:
+        """Queue <part, whole> / ||whole||^2, two tensors of one shape (0 where whole is 0)."""
+        part, whole = part.detach(), whole.detach()
+        if part.layout != torch.strided or whole.layout != torch.strided:
+            part, whole = part.to_dense(), whole.to_dense()
+        exact = _accumulator(whole)
+        top = whole.abs().amax().to(exact)
+        scale = torch.where(top > 0, top, torch.ones_like(top))
+        left, right = part.to(exact) / scale, whole.to(exact) / scale
+        if whole.is_complex():
+            left, right = torch.view_as_real(part / scale), torch.view_as_real(whole / scale)
+        square = (right * right).sum()
+        ratio = (left * right).sum() / torch.where(square > 0, square, torch.ones_like(square))
+        return self.scalar(ratio)
+
+    def scalar(self, value: Tensor | float) -> int:
+        """Queue a number that is on the device already (or on the host)."""
+        if isinstance(value, Tensor):
+            return self._add(float(value) if value.device.type == "cpu" else value.detach())
+        return self._add(value)
+
+    def known(self, slot: int) -> float | None:
+        """Return a result that is on the host already; None while it is on a device."""
+        result = self._results[slot]
+        return result if isinstance(result, float) else None
+
+    def resolve(self) -> list[float]:
+        """Return all results in slot order, with one transfer for each device."""
+        by_device: dict[torch.device, list[tuple[int, Tensor]]] = {}
+        for slot, result in enumerate(self._results):
+            parts = [result] if isinstance(result, Tensor) else []
+            if isinstance(result, _Scaled):
+                parts = [result.mantissa] if result.scale is None else [*_pair(result)]
+            for part in parts:
+                by_device.setdefault(part.device, []).append((slot, part))
+        arrived: dict[int, list[float]] = {}
+        for device, items in by_device.items():
+            dtype = torch.float32 if device.type in _FLOAT64_ONLY_ABSENT_ON else torch.float64
+            stacked = torch.stack([part.reshape(()).to(dtype) for _, part in items])
+            for (slot, _), value in zip(items, stacked.cpu().tolist(), strict=True):
+                arrived.setdefault(slot, []).append(value)
+        return [
+            result if isinstance(result, float) else _arrive(result, arrived[slot])
+            for slot, result in enumerate(self._results)
+        ]
+
+    def _add(self, result: float | _Scaled | Tensor) -> int:
+        self._results.append(result)
+        return len(self._results) - 1
+
+
+def _pair(result: _Scaled) -> tuple[Tensor, Tensor]:
+    assert result.scale is not None
+    return result.mantissa, result.scale
+
+
+def _arrive(result: _Scaled | Tensor, values: list[float]) -> float:
+    if isinstance(result, Tensor):
+        return values[0]
+    if len(values) == 1:
+        return log10(values[0])
+    mantissa, scale = (log10(value) for value in values)
+    return mantissa + scale if math.isfinite(scale) else scale
+
+
+def _accumulator(tensor: Tensor) -> torch.dtype:
+    """Return the widest real type that sums of this tensor can be formed in."""
+    if tensor.dtype in (torch.float64, torch.complex128):
+        return torch.float64
+    return torch.float32 if tensor.device.type == "cpu" else _widest(tensor.device)
+
+
+def _widest(device: torch.device) -> torch.dtype:
+    return torch.float32 if device.type in _FLOAT64_ONLY_ABSENT_ON else torch.float64
+
+
+def _cpu_log10_norm(entries: Tensor) -> float:
+    wide = entries.dtype in (torch.float64, torch.complex128)
+    floor, ceiling = (
+        (_FLOAT64_FLOOR, _FLOAT64_CEILING) if wide else (_FLOAT32_FLOOR, _FLOAT32_CEILING)
+    )
+    if entries.dtype in (torch.float16, torch.bfloat16):
+        value = float(torch.linalg.vector_norm(entries, dtype=torch.float32))
+    else:
+        value = float(torch.linalg.vector_norm(entries))
+    if math.sqrt(entries.numel()) * floor < value < ceiling:
+        return math.log10(value)
+    # Outside the band: scale by the largest entry, in float64.
+    sizes = entries.abs().to(torch.float64)
+    top = float(sizes.amax())
+    if top == 0.0 or not math.isfinite(top):
+        return log10(top)
+    return math.log10(top) + math.log10(float(torch.linalg.vector_norm(sizes / top)))
+
+
+def _device_norm(entries: Tensor) -> _Scaled:
+    wide = _widest(entries.device)
+    if wide == torch.float64 and entries.dtype not in (torch.float64, torch.complex128):
+        # float64 holds the square of every float32, and reads each entry once.
+        dtype = torch.complex128 if entries.is_complex() else torch.float64
+        return _Scaled(torch.linalg.vector_norm(entries, dtype=dtype), None)
+    sizes = entries.abs().to(wide)
+    top = sizes.amax()
+    safe = torch.where(top > 0, top, torch.ones_like(top))
+    return _Scaled(torch.linalg.vector_norm(sizes / safe), top)

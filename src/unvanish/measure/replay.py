@@ -1,0 +1,360 @@
+"""Replaying a sampled batch: whatever computes differently from the user's own pass.
+
+After the user's backward and before the optimiser's step, a call is run again with the same inputs
+(kept by reference), saved random states and buffers, and the gradient is handed out by
+`torch.autograd.grad`: no `.grad` is written, no hook of an optimiser or of a distributed wrapper
+fires, and everything is put back.
+
+- Fused recurrent layers are opened into one set of ops a time step (equal to rounding only).
+- A probe sends random unit cotangents from the network's output, so that a small loss gradient is
+  not mistaken for a network that attenuates.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import GradientEdge
+from torch.utils._pytree import tree_map_only
+
+from unvanish.i18n import _
+from unvanish.measure.calls import ModuleCall
+from unvanish.measure.factors import FUSED_RECURRENT
+from unvanish.measure.forward import tensors_in
+from unvanish.measure.graph import Node
+from unvanish.measure.names import unwrapped
+from unvanish.measure.passes import BackwardPass, prepare
+from unvanish.measure.preserve import preserved
+from unvanish.records import Probe
+
+if TYPE_CHECKING:
+    from unvanish.measure.trace import BackwardTracer
+
+_SEED = 20_102  # of the probes' own generator; the user's generators are not touched
+
+
+@dataclass(slots=True)
+class Replayed:
+    """What replays measured, still on the device."""
+
+    opened: dict[int, BackwardPass] = field(default_factory=dict)  # by op of the fused layer
+    probed: BackwardPass | None = None
+    probe_calls: list[ModuleCall] = field(default_factory=list)
+    gain_slots: list[int] = field(default_factory=list)  # log10 norms at the sources, by probe
+    notes: list[str] = field(default_factory=list)
+
+    def passes(self) -> list[BackwardPass]:
+        """Return the backward passes that were run."""
+        return [*self.opened.values(), *([self.probed] if self.probed else [])]
+
+    def probe(self, values: Sequence[float]) -> Probe | None:
+        """Return the probe's summary from the reducer's values."""
+        gains = [values[slot] for slot in self.gain_slots]
+        if not gains:
+            return None
+        if not all(math.isfinite(gain) or gain == -math.inf for gain in gains):
+            mean = math.nan
+        else:
+            top = max(gains)
+            squares = [10.0 ** (2 * (gain - top)) if gain > -math.inf else 0.0 for gain in gains]
+            mean = top + 0.5 * math.log10(sum(squares) / len(squares)) if top > -math.inf else top
+        return Probe(len(gains), mean, min(gains), max(gains))
+
+    def participation(
+        self, values: Sequence[float], measured: BackwardPass, calls: Sequence[ModuleCall]
+    ) -> dict[int, float]:
+        """Return the probed participation ratios by the row of the user's own pass."""
+        if self.probed is None:
+            return {}
+        keys = row_keys(self.probed, self.probe_calls)
+        probed = {keys[row]: slot for row, slot in self.probed.participation.items() if row in keys}
+        return {
+            row: values[probed[key]]
+            for row, key in row_keys(measured, calls).items()
+            if key in probed
+        }
+
+
+def row_keys(
+    measured: BackwardPass, calls: Sequence[ModuleCall]
+) -> dict[int, tuple[int, int, int]]:
+    """Return, by row, a key that is the same in a replay.
+
+    It is (id of the module, number of its call, place of the row within the call).
+    """
+    numbers: dict[int, int] = {}
+    counts: dict[int, int] = {}
+    for call in calls:
+        numbers[id(call)] = counts.get(id(call.module), 0)
+        counts[id(call.module)] = numbers[id(call)] + 1
+    places: dict[tuple[int, int], int] = {}
+    keys: dict[int, tuple[int, int, int]] = {}
+    for op in sorted(measured.graph.ops, key=lambda item: item.order):
+        row = measured.row[op.index]
+        if row in keys or op.variable is not None or op.call is None:
+            continue
+        owner = (id(op.call.module), numbers.get(id(op.call), 0))
+        place = places.get(owner, 0)
+        places[owner] = place + 1
+        keys[row] = (*owner, place)
+    return keys
+
+
+def outputs_wanted(
+    measured: BackwardPass, calls: Sequence[ModuleCall]
+) -> frozenset[tuple[int, int]]:
+    """Return the outputs of fused recurrent calls: their gradients are the replay's cotangents."""
+    by_sequence = {op.sequence: op.index for op in measured.graph.ops if op.variable is None}
+    return frozenset(
+        (by_sequence[sequence], slot)
+        for call in _fused_calls(measured, calls)
+        for sequence, slot in call.outputs
+        if sequence in by_sequence
+    )
+
+
+def _fused_calls(measured: BackwardPass, calls: Sequence[ModuleCall]) -> list[ModuleCall]:
+    fused = {id(op.call) for op in measured.graph.ops if op.kind in FUSED_RECURRENT}
+    return [call for call in calls if id(call) in fused and call.inputs is not None]
+
+
+def replay(tracer: BackwardTracer, models: Sequence[nn.Module]) -> Replayed:
+    """Open fused layers and probe the network. Failures become notes."""
+    result = Replayed()
+    refusal = _refusal()
+    if refusal is not None:
+        if tracer.options.probes or _fused_calls(tracer.measured, tracer.calls):
+            result.notes.append(refusal)
+        return result
+    if tracer.options.open_fused:
+        for call in _fused_calls(tracer.measured, tracer.calls):
+            with _degrading(result, _("a fused recurrent layer stays one factor")):
+                _open(tracer, call, result)
+    tracer.measured.keep_gradients.clear()
+    if tracer.options.probes:
+        with _degrading(result, _("no probe")):
+            _probe(tracer, models, result)
+    return result
+
+
+def _refusal() -> str | None:
+    """Return why nothing may be replayed here, or None."""
+    distributed = torch.distributed
+    started = distributed.is_available() and distributed.is_initialized()
+    if started and distributed.get_world_size() > 1:
+        return _("no replay (probe, opened layers): training is distributed")
+    if torch._C._current_graph_task_id() != -1:
+        return _("no replay (probe, opened layers): a backward is running")
+    return None
+
+
+@contextmanager
+def _degrading(result: Replayed, consequence: str) -> Iterator[None]:
+    """Turn any failure of a replay into a note: a replay must never stop the user's training."""
+    try:
+        yield
+    except Exception as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        result.notes.append(f"{consequence}: {reason}")
+
+
+class _ReplayError(Exception):
+    """A replay is not possible; the message says why."""
+
+
+@contextmanager
+def _as_then(
+    call: ModuleCall, module: nn.Module
+) -> Iterator[tuple[tuple[Any, ...], dict[str, Any]]]:
+    """Set the stage of `call` again and yield its arguments, detached; put all back after."""
+    inputs = call.inputs
+    if inputs is None:
+        raise _ReplayError(_("its inputs were not kept"))
+    if inputs.changed():
+        raise _ReplayError(_("an input or a parameter was changed in place after the forward"))
+    with ExitStack() as stack:
+        stack.enter_context(preserved(module))
+        stack.enter_context(torch.enable_grad())
+        for kind, enabled, dtype in inputs.autocast:
+            if kind == "cpu" or torch.cuda.is_available():
+                stack.enter_context(
+                    torch.autocast(kind, dtype=dtype, enabled=enabled, cache_enabled=False)
+                )
+        with torch.no_grad():
+            for buffer, content in inputs.buffers:
+                if not torch.equal(buffer, content):
+                    buffer.copy_(content)
+        inputs.random.restore()
+        arguments = tree_map_only(Tensor, _detached, inputs.arguments)
+        keywords = tree_map_only(Tensor, _detached, inputs.keywords)
+        yield arguments, keywords
+
+
+def _detached(tensor: Tensor) -> Tensor:
+    return tensor.detach().requires_grad_(tensor.requires_grad)
+
+
+@contextmanager
+def _kernels_unfused() -> Iterator[None]:
+    """Turn off the libraries that fuse a recurrent layer into one op."""
+    # Not through backends.mkldnn.flags: it also touches TF32, and warns where there is none.
+    mkldnn = torch._C._get_mkldnn_enabled()
+    cudnn = torch._C._get_cudnn_enabled()
+    try:
+        torch._C._set_mkldnn_enabled(False)
+        torch._C._set_cudnn_enabled(False)
+        yield
+    finally:
+        torch._C._set_mkldnn_enabled(mkldnn)
+        torch._C._set_cudnn_enabled(cudnn)
+
+
+def _open(tracer: BackwardTracer, call: ModuleCall, result: Replayed) -> None:
+    """Run a fused recurrent call op by op and measure it under the gradient it received."""
+    measured = tracer.measured
+    by_sequence = {op.sequence: op.index for op in measured.graph.ops if op.variable is None}
+    cotangents = [
+        measured.keep_gradients.get((by_sequence.get(sequence, -1), slot))
+        for sequence, slot in call.outputs
+    ]
+    first = next(op.index for op in measured.graph.ops if op.call is call and op.data)
+    module = unwrapped(call.module)
+    with _as_then(call, module) as (arguments, keywords), ExitStack() as stack:
+        stack.enter_context(_kernels_unfused())
+        # Not through __call__: the module's hooks have run, and what they set is in place.
+        output = module.forward(*arguments, **keywords)
+        tensors = [tensor for tensor in tensors_in(output) if tensor.grad_fn is not None]
+        used = [
+            (tensor, cotangent)
+            for tensor, cotangent in zip(tensors, cotangents, strict=True)
+            if cotangent is not None
+        ]
+        opened = prepare(
+            [tensor for tensor, _cotangent in used],
+            [],
+            tracer.reducer,
+            known_parameters=tracer.options.parameters,
+            batch_size=call.batch_size,
+        )
+        for op in opened.graph.ops:
+            if op.variable is None:
+                op.call = call
+        _run(opened, [tensor for tensor, _c in used], [cotangent for _t, cotangent in used])
+        result.opened[first] = opened
+
+
+def _probe(tracer: BackwardTracer, models: Sequence[nn.Module], result: Replayed) -> None:
+    """Send random unit cotangents from the output of the main root call."""
+    call = _main_root(tracer.calls, models)
+    if call is None:
+        raise _ReplayError(_("no call of a whole model was seen"))
+    module = unwrapped(call.module)
+    if _has_foreign_hooks(module):
+        raise _ReplayError(_("the model has forward hooks of your own, which would run again"))
+    with _as_then(call, module) as (arguments, keywords), tracer.log.elsewhere() as calls:
+        output = module(*arguments, **keywords)
+        target = _probe_target(output)
+        probed = prepare(
+            [target],
+            calls,
+            tracer.reducer,
+            known_parameters=tracer.options.parameters,
+            per_sample=True,
+        )
+        result.probed, result.probe_calls = probed, list(calls)
+        generator = torch.Generator().manual_seed(_SEED)
+        count = tracer.options.probes
+        nodes = list(probed.nodes)
+        for number in range(count):
+            cotangent = torch.randn(target.shape, generator=generator).to(target)
+            cotangent /= torch.linalg.vector_norm(cotangent)
+            last = number == count - 1
+            if number == 0:
+                gradients = _run(probed, [target], [cotangent], retain_graph=not last)
+            else:
+                gradients = _at_sources(probed, nodes, [target], [cotangent], not last)
+            joint = torch.cat(
+                [gradient.reshape(-1) for gradient in gradients if gradient is not None]
+            )
+            result.gain_slots.append(tracer.reducer.norm(joint))
+
+
+def _main_root(calls: Sequence[ModuleCall], models: Sequence[nn.Module]) -> ModuleCall | None:
+    """Return the outermost kept call whose module has the most parameters."""
+    roots = [call for call in calls if call.parent is None and call.inputs is not None]
+
+    def size(call: ModuleCall) -> int:
+        return sum(parameter.numel() for parameter in call.module.parameters())
+
+    best = max(roots, key=size, default=None)
+    return best if best is not None and size(best) > 0 else None
+
+
+def _has_foreign_hooks(module: nn.Module) -> bool:
+    """Whether a forward hook is there that torch itself did not put (pruning, spectral norm)."""
+    for part in module.modules():
+        for hook in [*part._forward_hooks.values(), *part._forward_pre_hooks.values()]:
+            owner = getattr(hook, "__module__", "") or type(hook).__module__
+            if not owner.startswith("torch."):
+                return True
+    return False
+
+
+def _probe_target(output: Any) -> Tensor:
+    """Return the network's output to probe: its first tensor with a gradient, scalars last."""
+    tensors = [tensor for tensor in tensors_in(output) if tensor.grad_fn is not None]
+    if not tensors:
+        raise _ReplayError(_("the output does not require a gradient"))
+    return next((tensor for tensor in tensors if tensor.numel() > 1), tensors[0])
+
+
+def _run(
+    measured: BackwardPass,
+    outputs: list[Tensor],
+    cotangents: list[Tensor],
+    *,
+    retain_graph: bool = False,
+) -> list[Tensor | None]:
+    """Run one measured backward down to the sources, computing no parameter's gradient."""
+    nodes = list(measured.nodes)
+    measured.attach()
+    try:
+        gradients = _at_sources(measured, nodes, outputs, cotangents, retain_graph)
+        for (index, slot), gradient in zip(_source_slots(measured), gradients, strict=True):
+            measured.receive(index, slot, gradient)
+    finally:
+        measured.detach()
+    return gradients
+
+
+def _at_sources(
+    measured: BackwardPass,
+    nodes: Sequence[Node],
+    outputs: list[Tensor],
+    cotangents: list[Tensor],
+    retain_graph: bool,
+) -> list[Tensor | None]:
+    edges = [GradientEdge(nodes[index], slot) for index, slot in _source_slots(measured)]
+    if not edges:
+        raise _ReplayError(_("no source of data was found"))
+    return list(
+        torch.autograd.grad(
+            outputs, edges, cotangents, retain_graph=retain_graph, allow_unused=True
+        )
+    )
+
+
+def _source_slots(measured: BackwardPass) -> list[tuple[int, int]]:
+    graph = measured.graph
+    return [
+        (op.index, slot)
+        for op in graph.ops
+        if op.source
+        for slot in sorted({edge.slot for edge in graph.consumers[op.index]} or {0})
+    ]

@@ -1,0 +1,117 @@
+"""Slope statistics: for an element-wise op, grad_in / grad_out *is* the slope, entry by entry.
+
+So nothing needs to be known of the activation, except its steepest slope where saturation is
+asked for. Entries whose incoming gradient is zero or too small to divide by say nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from unvanish.measure.reduce import Reducer
+
+# 0 < |slope| < SATURATION * sup|slope|: for the sigmoid that is |z| > 4 (design: vocabulary).
+SATURATION = 0.0707
+# Shares are formed over at most this many entries (whole samples, evenly spaced): the standard
+# error of a share is then below 0.003. Dead units are always sought in all samples.
+_ENTRIES = 1 << 15
+
+
+@dataclass(frozen=True, slots=True)
+class SlopeSlots:
+    """Where a reducer will deliver the counts, and which units were on (bool, by unit)."""
+
+    entries: int
+    valid: int
+    on: int
+    below: int | None
+    squares: int
+    units_seen: int
+    units_on: int
+    units: int
+    on_mask: Tensor
+    seen_mask: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class SlopeStatistics:
+    """Shares over unit-sample pairs with a usable gradient."""
+
+    units: int
+    off: float
+    saturated: float | None
+    dead: float
+    rms: float
+
+
+def queue_slopes(
+    grad_in: Tensor, grad_out: Tensor, unit_dimension: int, supremum: float | None, reducer: Reducer
+) -> SlopeSlots:
+    """Queue the statistics of one element-wise op.
+
+    `grad_in` and `grad_out` have one shape; units lie along `unit_dimension`, everything else
+    counts as samples. `supremum` is that of |slope|, None where saturation is not defined.
+    """
+    units = grad_out.shape[unit_dimension] if grad_out.dim() else 1
+    samples = max(1, _ENTRIES // max(1, grad_out[0].numel())) if grad_out.dim() > 1 else 1
+    stride = max(1, -(-grad_out.shape[0] // samples)) if grad_out.dim() > 1 else 1
+    slope, valid = _slopes(grad_in[::stride], grad_out[::stride])
+    below = None
+    if supremum is not None:
+        below = reducer.scalar(torch.count_nonzero(slope < SATURATION * supremum))
+    on_mask, seen_mask = _by_unit(slope > 0, unit_dimension), _by_unit(valid, unit_dimension)
+    if stride > 1 and (grad_out.device.type != "cpu" or not bool(on_mask.all())):
+        slope_all, valid_all = _slopes(grad_in, grad_out)
+        on_mask = _by_unit(slope_all > 0, unit_dimension)
+        seen_mask = _by_unit(valid_all, unit_dimension)
+    return SlopeSlots(
+        entries=slope.numel(),
+        valid=reducer.scalar(torch.count_nonzero(valid)),
+        on=reducer.scalar(torch.count_nonzero(slope)),
+        below=below,
+        squares=reducer.scalar((slope * slope).sum()),
+        units_seen=reducer.scalar(torch.count_nonzero(seen_mask)),
+        units_on=reducer.scalar(torch.count_nonzero(on_mask)),
+        units=units,
+        on_mask=on_mask,
+        seen_mask=seen_mask,
+    )
+
+
+def statistics(slots: SlopeSlots, values: list[float]) -> SlopeStatistics | None:
+    """Return the shares from the reducer's values; None where no entry was usable."""
+    valid, on = values[slots.valid], values[slots.on]
+    if not valid > 0:
+        return None
+    saturated = None
+    if slots.below is not None:
+        # Invalid and off entries stand as slope 0 and so lie below the threshold too.
+        saturated = (values[slots.below] - (slots.entries - on)) / valid
+    seen = values[slots.units_seen]
+    return SlopeStatistics(
+        units=slots.units,
+        off=(valid - on) / valid,
+        saturated=saturated,
+        dead=(seen - values[slots.units_on]) / seen if seen else 0.0,
+        rms=(values[slots.squares] / valid) ** 0.5,
+    )
+
+
+def _slopes(grad_in: Tensor, grad_out: Tensor) -> tuple[Tensor, Tensor]:
+    """Return |grad_in / grad_out| (0 where not usable) and where it is usable."""
+    smallest = torch.finfo(grad_out.dtype).tiny
+    # Room for a slope of 1e-3 above the smallest normal number; float16 has no such room to give.
+    floor = smallest * (4.0 if grad_out.dtype == torch.float16 else 1024.0)
+    size = grad_out.abs()
+    valid = size >= floor
+    ratio = grad_in.abs() / size
+    return torch.where(valid, ratio, torch.zeros_like(ratio)), valid
+
+
+def _by_unit(mask: Tensor, dimension: int) -> Tensor:
+    if mask.dim() <= 1:
+        return mask.reshape(-1)
+    return mask.movedim(dimension, 0).flatten(1).any(dim=1)

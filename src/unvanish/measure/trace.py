@@ -1,0 +1,484 @@
+"""The tracer: hooks on for one backward pass, then one transfer, then a `Trace`.
+
+tracer = BackwardTracer([loss], log)
+with tracer:
+    torch.autograd.backward([loss])       # the user's own backward
+pending = tracer.pending(step=0)          # nothing has crossed to the host yet
+pending.replay()                          # optional: probe, fused layers opened
+trace = pending.resolve()                 # the one transfer
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import TracebackType
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from unvanish.errors import NoSignalError
+from unvanish.i18n import _
+from unvanish.measure import assemble, nonfinite
+from unvanish.measure.calls import CallLog, ModuleCall
+from unvanish.measure.names import NameBook, unwrapped
+from unvanish.measure.passes import BackwardPass, ParameterSlots, prepare
+from unvanish.measure.path import Numbers
+from unvanish.measure.reduce import Reducer, join_log10
+from unvanish.measure.replay import Replayed, outputs_wanted, replay
+from unvanish.records import LayerSignal, NonFinite, ParameterSignal, Trace
+
+
+@dataclass(frozen=True, slots=True)
+class TraceOptions:
+    """What to measure beside the signal itself."""
+
+    probes: int = 4  # random cotangents at the network's output, on a replay; 0: none
+    open_fused: bool = True  # open fused recurrent layers on a replay
+    keep_ops: bool = True  # keep every edge of the graph in the trace
+    parameters: frozenset[int] = frozenset()  # ids of tensors known to be parameters
+
+
+@dataclass(frozen=True, slots=True)
+class ParameterUpdate:
+    """What an optimiser's step did to one parameter."""
+
+    update_ratio_log10: float
+    lr: float | None = None
+    group: int | None = None
+
+
+@dataclass(slots=True)
+class Nested:
+    """A backward that ran inside an op of the outer one (reentrant checkpointing)."""
+
+    measured: BackwardPass
+    calls: list[ModuleCall]
+    op: int | None  # the outer op
+
+
+class BackwardTracer:
+    """Context manager around one backward pass."""
+
+    def __init__(
+        self,
+        roots: Sequence[Tensor],
+        log: CallLog,
+        names: NameBook | None = None,
+        options: TraceOptions | None = None,
+    ) -> None:
+        """Walk the graph of `roots`.
+
+        Raises NoSignalError if no root depends on anything that requires a gradient.
+        """
+        self.log = log
+        self.calls = list(log.calls)
+        self.options = options or TraceOptions()
+        self.names = names or NameBook()
+        self.reducer = Reducer()
+        self.nested: list[Nested] = []
+        self.notes = list(dict.fromkeys(log.errors))
+        self.loss_values = [root.detach() for root in roots]
+        self._running: list[int] = []
+        self._original: Any = None
+        if not any(root.grad_fn is not None for root in roots):
+            raise NoSignalError(
+                _("the loss does not depend on anything that requires a gradient"),
+                _("Check for no_grad(), detach() or frozen parameters between model and loss."),
+            )
+        self.measured = prepare(
+            roots, self.calls, self.reducer, known_parameters=self.options.parameters
+        )
+        if self.options.open_fused:
+            self.measured.wanted = outputs_wanted(self.measured, self.calls)
+        self.fault = self._forward_fault()
+        self.calls, self.idle = _covered(self.calls, self.measured.graph)
+
+    def _forward_fault(self) -> nonfinite.ForwardFault | None:
+        with torch.no_grad():
+            if all(bool(torch.isfinite(root).all()) for root in self.loss_values):
+                return None
+            return nonfinite.locate_forward(self.measured.graph, self.measured.nodes, self.calls)
+
+    def __enter__(self) -> BackwardTracer:
+        self.measured.attach()
+        self.log.recompute = []
+        # Tensor.backward and checkpoints look the function up in the module.
+        self._original = torch.autograd.backward
+        vars(torch.autograd)["backward"] = self._backward_inside
+        self._watch_checkpoints()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        vars(torch.autograd)["backward"] = self._original
+        self.log.recompute = None
+        self.measured.detach()
+
+    def _watch_checkpoints(self) -> None:
+        """Note which outer op is running, for the backward that a checkpoint starts inside it."""
+        for op, node in zip(self.measured.graph.ops, self.measured.nodes, strict=True):
+            if op.kind == "CheckpointFunction":
+                self.measured.also(node.register_prehook(self._enters(op.index)))
+
+    def _enters(self, index: int) -> Callable[[Any], None]:
+        return lambda _gradients: self._running.append(index)
+
+    def _backward_inside(self, tensors: Any, *arguments: Any, **keywords: Any) -> None:
+        """Measure a backward that starts while the traced one runs, as part of it."""
+        inside = torch._C._current_graph_task_id() != -1
+        roots = [tensors] if isinstance(tensors, Tensor) else list(tensors)
+        roots = [root for root in roots if root.grad_fn is not None]
+        if not inside or not roots:
+            self._original(tensors, *arguments, **keywords)
+            return
+        calls, self.log.recompute = self.log.recompute or [], []
+        measured = prepare(roots, calls, self.reducer, known_parameters=self.options.parameters)
+        self.nested.append(Nested(measured, calls, self._running[-1] if self._running else None))
+        measured.attach()
+        try:
+            self._original(tensors, *arguments, **keywords)
+        finally:
+            measured.detach()
+
+    def leaves(self) -> list[Tensor]:
+        """Return the leaf tensors of the graph, for a backward through `torch.autograd.grad`."""
+        ops = self.measured.graph.ops
+        return [op.variable for op in ops if op.variable is not None]
+
+    def receive(self, gradients: Sequence[Tensor | None]) -> None:
+        """Take the gradients of `leaves()` that such a backward returned; before leaving."""
+        leaves = [op.index for op in self.measured.graph.ops if op.variable is not None]
+        for index, gradient in zip(leaves, gradients, strict=True):
+            self.measured.receive_leaf(index, gradient)
+
+    def pending(
+        self, *, step: int, loss: float | None = None, loss_scale: float = 1.0
+    ) -> PendingTrace:
+        """Return the measurement, still on its device. `loss` is unscaled (None: read the root)."""
+        return PendingTrace(self, step, loss, loss_scale)
+
+
+class PendingTrace:
+    """A measured backward whose numbers have not crossed to the host.
+
+    `models` are the user's root modules that it covers, without wrappers; `idle_models` were called
+    as well, but their outputs have no part in this loss (detached, or another model's turn).
+    `named_parameters` gives by id the dotted name and the owner of each parameter of the `models`.
+    """
+
+    def __init__(
+        self, tracer: BackwardTracer, step: int, loss: float | None, loss_scale: float
+    ) -> None:
+        self._tracer = tracer
+        self._step = step
+        self._loss = loss
+        self._loss_scale = loss_scale
+        self._replayed = Replayed()
+        names = tracer.names
+        names.learn(
+            [*tracer.calls, *tracer.idle, *(call for item in tracer.nested for call in item.calls)]
+        )
+        reducer = tracer.reducer
+        self._root_slots = [reducer.scalar(root.sum()) for root in tracer.loss_values]
+        self._forward = {
+            id(call): call.signal.queue(reducer) for call in self._calls() if call.signal
+        }
+        self.models = self._roots(self._calls())
+        idle = self._roots(tracer.idle)
+        self.idle_models = tuple(model for model in idle if model not in self.models)
+        self.named_parameters = self._name_parameters()
+        self._weights = {
+            identity: (name, reducer.norm(parameter))
+            for parameter, identity, name in self._trainable()
+        }
+
+    # --- what a monitor needs ------------------------------------------------------------------
+
+    @property
+    def parameters(self) -> dict[int, Tensor]:
+        """The parameters (leaves) that this backward reached, by id."""
+        found: dict[int, Tensor] = {}
+        for measured in self._passes():
+            for op in measured.graph.ops:
+                if op.variable is not None and id(op.variable) in measured.parameters:
+                    found[id(op.variable)] = op.variable
+        return found
+
+    @property
+    def signature(self) -> tuple[Any, ...]:
+        """What tells two backward passes of one step apart: root modules, loss op, size."""
+        graph = self._tracer.measured.graph
+        root = graph.ops[graph.roots[0]]
+        return (tuple(id(model) for model in self.models), root.name, len(graph.ops))
+
+    def called_modules(self) -> tuple[nn.Module, ...]:
+        """Return every module that was called with gradients enabled, once."""
+        return tuple(dict.fromkeys(unwrapped(call.module) for call in self._calls()))
+
+    def units_on(self) -> dict[str, tuple[Tensor, Tensor]]:
+        """Return, by layer key "module#call", which units were on and which were seen at all.
+
+        Both are boolean tensors by unit, on the device.
+        """
+        names = self._names()
+        measured = self._tracer.measured
+        found = {}
+        for vertex, slots in measured.slopes.items():
+            call = measured.graph.ops[vertex].call
+            key = f"{names.module(call) or ''}#{names.number(call)}"
+            found[key] = (slots.on_mask, slots.seen_mask)
+        return found
+
+    def replay(self) -> None:
+        """Probe the network and open fused layers on a replay of the same batch.
+
+        Call it after the user's backward and before the optimiser's step. What cannot be replayed
+        is noted, never raised.
+        """
+        self._replayed = replay(self._tracer, self.models)
+
+    # --- the one transfer ----------------------------------------------------------------------
+
+    def resolve(self, updates: Mapping[int, ParameterUpdate] | None = None) -> Trace:
+        """Bring the numbers to the host and return the trace. `updates` is by id of parameter."""
+        tracer, names = self._tracer, self._names()
+        values = tracer.reducer.resolve()
+        numbers = Numbers(tracer.measured, values)
+        opened = self._opened(numbers, values)
+        path, paths = assemble.main_paths(numbers, names, opened)
+        root = numbers.vertex_level(tracer.measured.vertex[tracer.measured.graph.roots[0]])
+        everything = [numbers, *(item.numbers for item in opened.values())]
+        return Trace(
+            step=self._step,
+            loss=self._loss_value(values),
+            layers=self._layers(numbers, opened, values, updates or {}),
+            main_path=path,
+            paths=paths,
+            output_level_log10=assemble.output_level(numbers),
+            root_level_log10=math.nan if root is None else root,
+            phase="unscaled" if self._loss_scale == 1.0 else "scaled",
+            loss_scale=self._loss_scale,
+            batch_size=next((call.batch_size for call in self._calls() if call.batch_size), None),
+            loss_terms=assemble.loss_terms(numbers, names),
+            segments=assemble.segments(numbers, names),
+            recurrences=assemble.recurrences(numbers, names, opened),
+            parameters=self._parameter_signals(values, updates or {}),
+            probe=self._replayed.probe(values),
+            nonfinite=self._nonfinite(numbers, names),
+            op_count=len(tracer.measured.graph.ops),
+            ops=tuple(gain for part in everything for gain in assemble.op_gains(part, names))
+            if tracer.options.keep_ops
+            else (),
+            notes=self._notes(),
+        )
+
+    def _opened(self, numbers: Numbers, values: list[float]) -> dict[int, assemble.Opened]:
+        """Return what was opened, by the row of the outer pass that it stands for."""
+        row = self._tracer.measured.row
+        found = {
+            row[item.op]: assemble.Opened(Numbers(item.measured, values))
+            for item in self._tracer.nested
+            if item.op is not None
+        }
+        for op, measured in self._replayed.opened.items():
+            found[row[op]] = assemble.Opened(Numbers(measured, values))
+        return found
+
+    def _layers(
+        self,
+        numbers: Numbers,
+        opened: Mapping[int, assemble.Opened],
+        values: list[float],
+        updates: Mapping[int, ParameterUpdate],
+    ) -> tuple[LayerSignal, ...]:
+        forward = {
+            key: assemble.ForwardNumbers(
+                values[rms], None if correlation is None else values[correlation]
+            )
+            for key, (rms, correlation) in self._forward.items()
+        }
+        tracer = self._tracer
+        participation = self._replayed.participation(values, tracer.measured, tracer.calls)
+        rows = assemble.layers(numbers, self._names(), forward, opened, participation)
+        owned = self._own_parameters(values, updates)
+        return tuple(
+            replace(layer, **owned.get(id(call.module), {})) if call is not None else layer
+            for call, layer in rows
+        )
+
+    def _own_parameters(
+        self, values: list[float], updates: Mapping[int, ParameterUpdate]
+    ) -> dict[int, dict[str, Any]]:
+        """Return, by id of module, the fields of its row that concern its own parameters."""
+        reached = self._gradient_slots()
+        found: dict[int, dict[str, Any]] = {}
+        for module in self._modules():
+            own = [item for item in module.parameters(recurse=False) if id(item) in self._weights]
+            if not own:
+                continue
+            keys = [id(item) for item in own]
+            gradients = [values[reached[key].gradient] for key in keys if key in reached]
+            fields: dict[str, Any] = {
+                "weight_log10": join_log10([values[self._weights[key][1]] for key in keys]),
+                "grad_log10": join_log10(gradients) if gradients else None,
+            }
+            known = [(key, updates[key]) for key in keys if key in updates]
+            if known:
+                # ||dw|| of all own parameters over ||w|| of all.
+                steps = [
+                    update.update_ratio_log10 + values[self._weights[key][1]]
+                    for key, update in known
+                    if math.isfinite(update.update_ratio_log10)
+                    and math.isfinite(values[self._weights[key][1]])
+                ]
+                fields["update_ratio_log10"] = join_log10(steps) - fields["weight_log10"]
+                fields["lr"] = known[0][1].lr
+                fields["optimizer_group"] = known[0][1].group
+            found[id(module)] = fields
+        return found
+
+    def _parameter_signals(
+        self, values: list[float], updates: Mapping[int, ParameterUpdate]
+    ) -> tuple[ParameterSignal, ...]:
+        reached = self._gradient_slots()
+        found = []
+        for identity, (name, weight) in self._weights.items():
+            slots, update = reached.get(identity), updates.get(identity)
+            found.append(
+                ParameterSignal(
+                    name=name,
+                    grad_log10=None if slots is None else values[slots.gradient],
+                    weight_log10=values[weight],
+                    zeros=None if slots is None else int(values[slots.zeros]),
+                    subnormals=_count(values, slots.subnormals if slots else None),
+                    nonfinite=_count(values, slots.nonfinite if slots else None) or 0,
+                    update_ratio_log10=update.update_ratio_log10 if update else None,
+                )
+            )
+        return tuple(found)
+
+    def _nonfinite(self, numbers: Numbers, names: assemble.Names) -> NonFinite | None:
+        fault = self._tracer.fault
+        if fault is not None:
+            return _guilty("forward", fault.name, fault.call, names, fault.kind, fault.detail)
+        found = assemble.backward_fault(self._tracer.measured, numbers)
+        if found is None:
+            return None
+        op, kind = found
+        return _guilty("backward", op.name, op.call, names, kind, "")
+
+    def _loss_value(self, values: list[float]) -> float:
+        if self._loss is not None:
+            return self._loss
+        return sum(values[slot] for slot in self._root_slots) / self._loss_scale
+
+    # --- what was seen -------------------------------------------------------------------------
+
+    def _calls(self) -> list[ModuleCall]:
+        """Return all calls, those of recomputed checkpoints at their place."""
+        return [*self._tracer.calls, *(call for item in self._tracer.nested for call in item.calls)]
+
+    def _passes(self) -> list[BackwardPass]:
+        return [self._tracer.measured, *(item.measured for item in self._tracer.nested)]
+
+    def _gradient_slots(self) -> dict[int, ParameterSlots]:
+        return {key: slots for item in self._passes() for key, slots in item.parameters.items()}
+
+    def _roots(self, calls: Sequence[ModuleCall]) -> tuple[nn.Module, ...]:
+        """Return the user's root modules: those with parameters, or all if none has any."""
+        names = self._tracer.names
+        roots = dict.fromkeys(
+            names.root_of(unwrapped(call.module)) for call in calls if call.parent is None
+        )
+        real = [root for root in roots if next(root.parameters(), None) is not None]
+        return tuple(real or roots)
+
+    def _name_parameters(self) -> dict[int, tuple[str, nn.Module]]:
+        """Return names by id; of several models each name begins with its model's, as of layers."""
+        names = self._tracer.names
+        found = names.parameter_names(self._modules())
+        if len(self.models) < 2:
+            return found
+        return {
+            identity: (f"{names.root_name(names.root_of(owner))}.{name}", owner)
+            for identity, (name, owner) in found.items()
+        }
+
+    def _modules(self) -> list[nn.Module]:
+        inside = [module for root in self.models for module in root.modules()]
+        return list(dict.fromkeys([*inside, *self.called_modules()]))
+
+    def _trainable(self) -> Iterator[tuple[Tensor, int, str]]:
+        seen: set[int] = set()
+        for module in self._modules():
+            for parameter in module.parameters(recurse=False):
+                if parameter.requires_grad and id(parameter) not in seen:
+                    seen.add(id(parameter))
+                    yield parameter, id(parameter), self.named_parameters[id(parameter)][0]
+
+    def _names(self) -> assemble.Names:
+        return assemble.Names(
+            book=self._tracer.names,
+            calls=self._calls(),
+            parameters={key: name for key, (name, _module) in self.named_parameters.items()},
+            prefix_roots=len(self.models) > 1,
+        )
+
+    def _notes(self) -> tuple[str, ...]:
+        passes = [*self._passes(), *self._replayed.passes()]
+        errors = [message for item in passes for message in item.errors]
+        notes = [*self._tracer.notes, *dict.fromkeys(errors), *self._replayed.notes]
+        opaque = sorted(
+            {op.kind for op in self._tracer.measured.graph.ops if op.data and op.factor == "opaque"}
+            - {"CheckpointFunction"}
+        )
+        if opaque:
+            notes.append(_("opaque, measured as one factor: {ops}").format(ops=", ".join(opaque)))
+        return tuple(notes)
+
+
+def _count(values: Sequence[float], slot: int | None) -> int | None:
+    return None if slot is None else int(values[slot])
+
+
+def _covered(
+    calls: Sequence[ModuleCall], graph: Graph
+) -> tuple[list[ModuleCall], list[ModuleCall]]:
+    """Split `calls` into those of root calls that own an op of `graph`, and the rest."""
+    owners = {id(_outermost(op.call)) for op in graph.ops if op.call is not None}
+    if not owners:
+        return list(calls), []
+    inside = [call for call in calls if id(_outermost(call)) in owners]
+    return inside, [call for call in calls if id(_outermost(call)) not in owners]
+
+
+def _outermost(call: ModuleCall) -> ModuleCall:
+    while call.parent is not None:
+        call = call.parent
+    return call
+
+
+def _guilty(
+    direction: Literal["forward", "backward"],
+    op: str,
+    call: ModuleCall | None,
+    names: assemble.Names,
+    kind: str,
+    detail: str,
+) -> NonFinite:
+    return NonFinite(
+        direction=direction,
+        op=op,
+        module=names.module(call),
+        call=names.number(call),
+        kind="nan" if kind == "nan" else "inf",
+        detail=detail,
+        source=call.source if call is not None else None,
+    )
