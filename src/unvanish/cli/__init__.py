@@ -16,6 +16,8 @@ from unvanish.i18n import _
 
 # name -> module of `unvanish.cli` that holds a click command of that name; in order of use
 COMMANDS: dict[str, str] = {
+    "run": "run",
+    "check": "check",
     "report": "report",
     "runs": "runs",
 }
