@@ -13,6 +13,7 @@ from unvanish._version import __version__
 
 if TYPE_CHECKING:
     from unvanish.errors import UnvanishError
+    from unvanish.monitor.notebook import watch
     from unvanish.records import Diagnosis, Finding, Run, Trace
 
 # name -> module that defines it
@@ -22,9 +23,10 @@ _PUBLIC = {
     "Run": "unvanish.records",
     "Trace": "unvanish.records",
     "UnvanishError": "unvanish.errors",
+    "watch": "unvanish.monitor.notebook",
 }
 
-__all__ = ["Diagnosis", "Finding", "Run", "Trace", "UnvanishError", "__version__"]
+__all__ = ["Diagnosis", "Finding", "Run", "Trace", "UnvanishError", "__version__", "watch"]
 
 
 def __getattr__(name: str) -> Any:

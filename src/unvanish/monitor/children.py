@@ -38,8 +38,9 @@ class Children:
 
         @functools.wraps(start)
         def start_and_count(process: BaseProcess) -> None:
+            target = _target_of(process)  # start() forgets it
             start(process)
-            self._count(_target_of(process))
+            self._count(target)
 
         @functools.wraps(popen)
         def popen_and_count(process: Any, args: Any, *rest: Any, **options: Any) -> None:
@@ -96,7 +97,12 @@ def _python_program(args: Any) -> str | None:
         return None
     if not words or not os.path.basename(words[0]).startswith(_LAUNCHERS):
         return None
-    program = next((word for word in words[1:] if not word.startswith("-") or word == "-c"), None)
-    if program is None or program == "-c" or "_inductor" in program:
-        return None
-    return " ".join((os.path.basename(words[0]), program))
+    launcher = os.path.basename(words[0])
+    for word, following in zip(words[1:], [*words[2:], ""], strict=True):
+        if word == "-c" or "_inductor" in word:  # a line of code; torch.compile's own workers
+            return None
+        if word == "-m":
+            return f"{launcher} -m {following}"
+        if word.endswith(".py"):
+            return f"{launcher} {word}"
+    return None
