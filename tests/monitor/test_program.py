@@ -173,9 +173,7 @@ def test_ctrl_c_gives_the_traceback_and_130(tmp_path: Path) -> None:
         (("--json", "-", "x.py"), "--json - is refused", "--json result.json"),
     ],
 )
-def test_nothing_to_run(
-    words: tuple[str, ...], problem: str, remedy: str, tmp_path: Path
-) -> None:
+def test_nothing_to_run(words: tuple[str, ...], problem: str, remedy: str, tmp_path: Path) -> None:
     write(tmp_path / "x.py", "")
     result = run(*words, cwd=tmp_path)
     assert result.returncode == 2
