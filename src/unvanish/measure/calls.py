@@ -140,13 +140,16 @@ class CallLog:
 
     @contextmanager
     def elsewhere(self) -> Iterator[list[ModuleCall]]:
-        """Record into a list of its own for a while, without inputs: the calls of a replay."""
-        state = (self.calls, self.active, self._keep_inputs, self._open.calls)
-        self.calls, self.active, self._keep_inputs, self._open.calls = [], True, False, []
+        """Record into a list of its own for a while, spans only: the calls of a replay."""
+        state = (self.calls, self.active, self._open.calls)
+        kept = (self._keep_inputs, self._forward_statistics)
+        self.calls, self.active, self._open.calls = [], True, []
+        self._keep_inputs = self._forward_statistics = False
         try:
             yield self.calls
         finally:
-            self.calls, self.active, self._keep_inputs, self._open.calls = state
+            self.calls, self.active, self._open.calls = state
+            self._keep_inputs, self._forward_statistics = kept
 
     @uncompiled
     def _enter(self, module: nn.Module, arguments: tuple[Any, ...]) -> None:

@@ -360,8 +360,8 @@ class PendingTrace:
                     grad_log10=None if slots is None else values[slots.gradient],
                     weight_log10=values[weight],
                     zeros=None if slots is None else int(values[slots.zeros]),
-                    subnormals=None if slots is None else int(values[slots.subnormals]),
-                    nonfinite=0 if slots is None else int(values[slots.nonfinite]),
+                    subnormals=_count(values, slots.subnormals if slots else None),
+                    nonfinite=_count(values, slots.nonfinite if slots else None) or 0,
                     update_ratio_log10=update.update_ratio_log10 if update else None,
                 )
             )
@@ -445,6 +445,10 @@ class PendingTrace:
         if opaque:
             notes.append(_("opaque, measured as one factor: {ops}").format(ops=", ".join(opaque)))
         return tuple(notes)
+
+
+def _count(values: Sequence[float], slot: int | None) -> int | None:
+    return None if slot is None else int(values[slot])
 
 
 def _covered(
