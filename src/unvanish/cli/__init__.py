@@ -17,6 +17,7 @@ from unvanish.i18n import _
 # name -> module of `unvanish.cli` that holds a click command of that name; in order of use
 COMMANDS: dict[str, str] = {
     "run": "run",
+    "check": "check",
     "chain": "chain",
     "report": "report",
     "runs": "runs",

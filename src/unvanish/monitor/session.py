@@ -19,6 +19,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from unvanish import store
 from unvanish._version import __version__
 from unvanish.i18n import _
+from unvanish.measure.dynamo import uncompiled
 from unvanish.monitor.listener import Listener
 from unvanish.monitor.program import Outcome, StepsReached
 from unvanish.monitor.schedule import WatchOptions
@@ -158,6 +159,7 @@ class StepLimit:
             self._handle.remove()
             self._handle = None
 
+    @uncompiled
     def _count(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         if torch.compiler.is_compiling() or self._steps is None:
             return

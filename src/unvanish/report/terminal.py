@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,13 @@ from unvanish.report.table import layer_table
 ROOM = 20  # lines that a table of layers takes at most, or nearly
 WIDEST = 120
 _SEVERITY = {"error": "bold red", "warning": "bold yellow", "info": "bold green"}
+
+
+def text(diagnosis: Diagnosis, width: int = 100) -> str:
+    """Return the report as plain text, `width` columns wide."""
+    written = io.StringIO()
+    render(diagnosis, Console(file=written, width=width, color_system=None, legacy_windows=False))
+    return written.getvalue().rstrip("\n")
 
 
 def render(diagnosis: Diagnosis, console: Console, *, saved: Path | None = None) -> None:
