@@ -8,8 +8,8 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch_chain import VALUES
 
+from tests.chain.torch_chain import VALUES
 from unvanish.chain.activations import ACTIVATIONS, SATURATED, find_activation
 from unvanish.errors import UnknownNameError
 

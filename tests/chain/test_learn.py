@@ -5,8 +5,8 @@ import random
 
 import pytest
 import torch
-from torch_chain import VALUES
 
+from tests.chain.torch_chain import VALUES
 from unvanish.chain import (
     TASK,
     Chain,

@@ -9,8 +9,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch_chain import VALUES, gradients, local_log10_gains
 
+from tests.chain.torch_chain import VALUES, gradients, local_log10_gains
 from unvanish.chain import ACTIVATIONS, Chain, Solution, make_chain, solve
 from unvanish.chain.solution import forward
 from unvanish.errors import UnknownNameError, UsageError

@@ -26,7 +26,7 @@ def shown(parts: list[RenderableType], width: int = 80) -> str:
     return console.file.getvalue()  # type: ignore[attr-defined, no-any-return]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.sampled_from(sorted(ACTIVATIONS)), chains, anything, anything)
 def test_any_chain_can_be_shown_and_saved(
     name: str, pairs: list[tuple[float, float]], a_0: float, target: float
@@ -38,7 +38,7 @@ def test_any_chain_can_be_shown_and_saved(
     assert dumps(to_plain(solution))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(
     st.sampled_from(sorted(ACTIVATIONS)),
     chains,
@@ -56,7 +56,7 @@ def test_any_training_can_be_shown_and_saved(
     assert dumps(to_plain(training))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.sampled_from(sorted(ACTIVATIONS)), chains, anything)
 def test_any_pre_activation_is_reached_or_refused(
     name: str, pairs: list[tuple[float, float]], a_0: float

@@ -79,7 +79,11 @@ def _epilog() -> str:
     )
 
 
-@click.command(help=_help(), epilog=_epilog())
+@click.command(
+    help=_help(),
+    short_help=_("solve or train the textbook chain of single neurons"),
+    epilog=_epilog(),
+)
 @click.option("--depth", type=int, help=_("number of neurons [10, or the length of a list]"))
 @click.option(
     "--activation",
