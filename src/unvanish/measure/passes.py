@@ -207,7 +207,11 @@ class BackwardPass:
         contributions: dict[int, Contribution] = {}
         for vertex, parts in by_vertex.items():
             norm, total = self._total(parts, whole, self.slot_norm[key] if alone else None)
-            share = None if alone or total is None else self.reducer.share(total, whole)
+            share = (
+                None
+                if alone or total is None
+                else self.reducer.share(total, whole, self.slot_norm[key])
+            )
             contributions[vertex] = Contribution(norm, share)
             held = self._group_out.get(vertex)
             if held is not None and self.vertex[index] != vertex:
