@@ -6,6 +6,7 @@ hands on is recognised when it arrives (same memory, same version, only contribu
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from unvanish.meanfield import slope_supremum
 from unvanish.measure.calls import ModuleCall
+from unvanish.measure.dynamo import uncompiled
 from unvanish.measure.graph import (
     Edge,
     Graph,
@@ -56,8 +58,8 @@ class ParameterSlots:
 
     gradient: int
     zeros: int
-    nonfinite: int
-    subnormals: int
+    nonfinite: int | None  # None: there are none
+    subnormals: int | None  # None: the gradient lies far above them
 
 
 @dataclass(slots=True)
@@ -86,7 +88,7 @@ class BackwardPass:
     errors: list[str] = field(default_factory=list)
     keep_gradients: dict[tuple[int, int], Tensor] = field(default_factory=dict)
     wanted: frozenset[tuple[int, int]] = frozenset()
-    per_sample: bool = False
+    per_sample: bool = False  # a probe: measure the participation of samples only
     _arrived: dict[tuple[int, int], list[_Arrival]] = field(default_factory=dict)
     _fan_in: dict[tuple[int, int], int] = field(default_factory=dict)
     _group_out: dict[int, Tensor] = field(default_factory=dict)
@@ -99,8 +101,15 @@ class BackwardPass:
         for op, node in zip(self.graph.ops, self.nodes, strict=True):
             if op.variable is not None:
                 self._handles.append(node.register_prehook(self._leaf_hook(op.index)))
+            elif op.data and self.per_sample:
+                if self._leaves_row(op.index):
+                    self._handles.append(node.register_hook(self._sample_hook(op.index)))
             elif op.data:
                 self._handles.append(node.register_hook(self._op_hook(op.index)))
+
+    def _leaves_row(self, index: int) -> bool:
+        consumers = self.graph.consumers[index]
+        return not consumers or any(self.row[edge.parent] != self.row[index] for edge in consumers)
 
     def also(self, handle: Any) -> None:
         """Keep one more hook handle, to be removed with the others."""
@@ -108,9 +117,11 @@ class BackwardPass:
 
     def receive(self, index: int, slot: int, gradient: Tensor | None) -> None:
         """Take the gradient of a source that the engine hands out instead of running its op."""
-        gradients = [None] * slot + [gradient]
         with torch.no_grad():
-            self._see_outputs(index, gradients)
+            if not self.per_sample:
+                self._see_outputs(index, [None] * slot + [gradient])
+            elif gradient is not None:
+                self._see_samples(self.row[index], gradient)
 
     def detach(self) -> None:
         """Remove the hooks and let go of the nodes and of every gradient that was held."""
@@ -133,6 +144,18 @@ class BackwardPass:
             except Exception as error:  # measuring must never stop a backward
                 self.errors.append(f"{type(error).__name__}: {error}")
 
+        return uncompiled(see)
+
+    def _sample_hook(self, index: int) -> Any:
+        def see(_grad_inputs: tuple[Any, ...], grad_outputs: tuple[Any, ...]) -> None:
+            if grad_outputs[0] is None or _inside_transform():
+                return
+            try:
+                with torch.no_grad():
+                    self._see_samples(self.row[index], grad_outputs[0])
+            except Exception as error:
+                self.errors.append(f"{type(error).__name__}: {error}")
+
         return see
 
     def _leaf_hook(self, index: int) -> Any:
@@ -140,7 +163,7 @@ class BackwardPass:
             if not _inside_transform():
                 self.receive_leaf(index, grad_outputs[0])
 
-        return see
+        return uncompiled(see)
 
     def receive_leaf(self, index: int, gradient: Tensor | None) -> None:
         """Take the whole gradient of a leaf: a parameter's, or that of data."""
@@ -171,8 +194,6 @@ class BackwardPass:
             if key in self.wanted:
                 self.keep_gradients[key] = gradient
             self._merge(key, gradient, arrivals)
-            if self.per_sample and self.row[index] not in self.participation:
-                self._see_samples(self.row[index], gradient)
 
     def _merge(self, key: tuple[int, int], whole: Tensor, arrivals: list[_Arrival]) -> None:
         """Split what arrived at a tensor by the vertex and by the row that it came through."""
@@ -259,27 +280,39 @@ class BackwardPass:
 
     def _see_parameter(self, identity: int, gradient: Tensor) -> None:
         values = dense(gradient)
-        size = values.abs()
+        norm = self.reducer.norm(gradient)
+        nonfinite = subnormals = None
+        # The counts that need a pass of their own are formed where there can be something to
+        # count; on an accelerator that is not known yet, and a pass is cheap.
+        level = self.reducer.known(norm)
+        size = values.numel()
+        if level is None or not math.isfinite(level):
+            nonfinite = self.reducer.scalar(size - torch.count_nonzero(torch.isfinite(values)))
+        smallest = torch.finfo(values.dtype).tiny
+        if level is None or level - 0.5 * math.log10(max(size, 1)) < math.log10(smallest) + 6.0:
+            small = values.abs() < smallest
+            subnormals = self.reducer.scalar(torch.count_nonzero(small & (values != 0)))
         self.parameters[identity] = ParameterSlots(
-            gradient=self.reducer.norm(gradient),
-            zeros=self.reducer.scalar(values.numel() - torch.count_nonzero(values)),
-            nonfinite=self.reducer.scalar(torch.count_nonzero(~torch.isfinite(size))),
-            subnormals=self.reducer.scalar(
-                torch.count_nonzero((size < torch.finfo(size.dtype).tiny) & (size > 0))
-            ),
+            gradient=norm,
+            zeros=self.reducer.scalar(size - torch.count_nonzero(values)),
+            nonfinite=nonfinite,
+            subnormals=subnormals,
         )
 
     def _see_samples(self, row: int, gradient: Tensor) -> None:
         """Queue the participation ratio (tr K)^2 / tr(K^2) of the per-sample gradients' Gram K."""
-        if gradient.dim() < 2 or gradient.shape[0] < 2 or gradient.layout != torch.strided:
+        strided = gradient.layout == torch.strided
+        if row in self.participation or not strided or gradient.dim() < 2 or len(gradient) < 2:
             return
-        rows = gradient.reshape(gradient.shape[0], -1)
-        wide = torch.float32 if rows.device.type == "mps" else torch.float64
-        top = rows.abs().amax().to(wide)
-        rows = rows.to(wide) / torch.where(top > 0, top, torch.ones_like(top))
+        rows = gradient.reshape(len(gradient), -1)
+        if rows.dtype in (torch.float16, torch.bfloat16):
+            rows = rows.float()
+        # Scaled twice, as neither the norms' squares nor those of the Gram may leave the range.
+        rows = rows / _not_zero(rows.abs().amax())
         gram = rows @ rows.mT.conj()
-        ratio = gram.diagonal().sum() ** 2 / (gram * gram).sum()
-        self.participation[row] = self.reducer.scalar(ratio.real)
+        gram = gram / _not_zero(gram.abs().amax())
+        ratio = gram.diagonal().sum().abs() ** 2 / _not_zero((gram.abs() ** 2).sum())
+        self.participation[row] = self.reducer.scalar(ratio)
 
 
 def prepare(
@@ -354,6 +387,10 @@ def _key(tensor: Tensor) -> _Key:
     if tensor.layout != torch.strided:
         return (id(tensor), 0, tensor.numel())
     return (tensor.data_ptr(), tensor._version, tensor.numel())
+
+
+def _not_zero(scale: Tensor) -> Tensor:
+    return torch.where(scale > 0, scale, torch.ones_like(scale))
 
 
 def _inside_transform() -> bool:

@@ -109,6 +109,11 @@ class Reducer:
             return self._add(float(value) if value.device.type == "cpu" else value.detach())
         return self._add(value)
 
+    def known(self, slot: int) -> float | None:
+        """Return a result that is on the host already; None while it is on a device."""
+        result = self._results[slot]
+        return result if isinstance(result, float) else None
+
     def resolve(self) -> list[float]:
         """Return all results in slot order, with one transfer for each device."""
         by_device: dict[torch.device, list[tuple[int, Tensor]]] = {}

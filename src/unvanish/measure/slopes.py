@@ -16,8 +16,8 @@ from unvanish.measure.reduce import Reducer
 # 0 < |slope| < SATURATION * sup|slope|: for the sigmoid that is |z| > 4 (design: vocabulary).
 SATURATION = 0.0707
 # Shares are formed over at most this many entries (whole samples, evenly spaced): the standard
-# error of a share is then below 0.0015. Dead units are always sought in all samples.
-_ENTRIES = 1 << 17
+# error of a share is then below 0.003. Dead units are always sought in all samples.
+_ENTRIES = 1 << 15
 
 
 @dataclass(frozen=True, slots=True)

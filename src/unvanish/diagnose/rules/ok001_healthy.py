@@ -1,0 +1,155 @@
+"""OK001: the backward signal is healthy.
+
+## What it finds
+
+Nothing above a remark: the signal reaches the first layers with its size kept, units answer,
+gradients are finite, what is to be trained gets a gradient. The evidence is listed. If training is
+stuck all the same, it says so plainly, and lists what else to look at.
+
+## Why it matters
+
+Silence proves little. "Healthy" with numbers tells where not to search.
+
+## Known problems
+
+Only what was traced is known: a signal that dies later is seen by a longer run. A healthy signal
+does not mean that there is anything to learn: with shuffled labels it is healthy too.
+
+## Example
+
+    unvanish run train.py      # 12 ReLU layers with He weights
+
+## Cure
+
+None needed. If the run is stuck: labels against inputs (shuffled? off by one?), the learning rate
+(try ten times more and less), the data (scaled? constant?), the loss against the output (logits or
+probabilities?), regularisation, too small a network. Can it overfit eight samples? If not, the
+mistake is in the code.
+
+## References
+
+- Karpathy 2019, A recipe for training neural networks.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from unvanish.diagnose.rule import Rule
+from unvanish.diagnose.trunk_findings import times
+from unvanish.diagnose.view import View
+from unvanish.i18n import _
+from unvanish.records import Evidence, Finding, Where
+
+_LITTLE = 0.5  # a fall of the loss by less than this share is said with its number
+
+
+def check(view: View) -> Sequence[Finding]:
+    """State the evidence for a healthy signal, and what training does."""
+    return [
+        Finding(
+            code="OK001",
+            family="OK",
+            verdict="healthy",
+            severity="info",
+            title=_title(view),
+            where=Where(),
+            factor=None,
+            evidence=_evidence(view),
+            remedy=_remedy(view),
+            model=view.model.name,
+            step=view.traces[0].step if view.traces else None,
+        )
+    ]
+
+
+def _title(view: View) -> str:
+    if not view.traces:
+        return _("No backward pass of this model was traced: nothing is known of its signal.")
+    training = view.training
+    numbers = {"start": training.start or 0.0, "end": training.end or 0.0}
+    if training.state == "stuck":
+        text = _(
+            "The backward signal is healthy, and yet training is stuck: the loss went from"
+            " {start:.3g} to {end:.3g}. The cause lies elsewhere."
+        )
+    elif training.state == "diverging":
+        text = _(
+            "The backward signal was healthy where it was traced, and yet training diverges: the"
+            " loss went from {start:.3g} to {end:.3g}."
+        )
+    elif training.state == "falling" and (training.fall or 0.0) < _LITTLE:
+        text = _(
+            "The backward signal is healthy; the loss falls little, from {start:.3g} to {end:.3g}."
+        )
+    elif training.state == "falling":
+        text = _("The backward signal is healthy, and the loss falls.")
+    else:
+        text = _("The backward signal is healthy.")
+    return text.format(**numbers)
+
+
+def _evidence(view: View) -> tuple[Evidence, ...]:
+    trunks = [trace.trunk for trace in view.traces if trace.trunk is not None]
+    ratios = [trunk.ratio for trunk in trunks if math.isfinite(trunk.ratio)]
+    rows = []
+    if ratios:
+        rows += [
+            Evidence("trunk_ratio_log10_lowest", min(ratios), -view.limit("vanishing-clear")),
+            Evidence("trunk_ratio_log10_highest", max(ratios), view.limit("exploding-clear")),
+        ]
+    if view.traces:
+        layers = view.traces[-1].trace.layers
+        dead = [row.dead_share for row in layers if row.dead_share is not None]
+        flat = [row.saturated_share for row in layers if row.saturated_share is not None]
+        if dead:
+            rows.append(Evidence("dead_share_highest", max(dead), view.limit("dead-mostly")))
+        if flat:
+            rows.append(
+                Evidence("saturated_share_highest", max(flat), view.limit("saturated-layer"))
+            )
+    ratio = update_ratio(view)
+    if ratio is not None:
+        rows.append(Evidence("update_ratio_log10_median", ratio))
+    rows.append(Evidence("training", view.training.state))
+    if view.training.start is not None and view.training.end is not None:
+        rows.append(Evidence("loss_start", view.training.start))
+        rows.append(Evidence("loss_end", view.training.end))
+    return tuple(rows)
+
+
+def update_ratio(view: View) -> float | None:
+    """Return the median over layers of log10(||dw|| / ||w||) in the last trace that has it."""
+    for trace in reversed(view.traces):
+        ratios = sorted(
+            row.update_ratio_log10
+            for row in trace.trace.layers
+            if row.update_ratio_log10 is not None and math.isfinite(row.update_ratio_log10)
+        )
+        if ratios:
+            return ratios[len(ratios) // 2]
+    return None
+
+
+def _remedy(view: View) -> str:
+    if not view.training.not_working:
+        return _("Nothing to mend in the backward signal.")
+    text = _(
+        "Look at the labels (do they belong to these inputs?), the learning rate (a step changes"
+        " the weights by {ratio} of their size; try ten times more and less), the scale of the"
+        " data, the loss against the output (logits or probabilities?), and whether the network"
+        " can overfit eight samples."
+    )
+    ratio = update_ratio(view)
+    return text.format(ratio=_("an unknown share") if ratio is None else times(10**ratio))
+
+
+RULE = Rule(
+    code="OK001",
+    verdict="healthy",
+    title="the backward signal is healthy",
+    check=check,
+    documentation=__doc__,
+    when_healthy=True,
+)

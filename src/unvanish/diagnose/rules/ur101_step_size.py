@@ -1,0 +1,119 @@
+"""UR101: steps far too large or far too small for the weights.
+
+## What it finds
+
+What an optimiser's step changes, against what it changes: ||dw|| / ||w||, by layer. A step that
+replaces the weights (more than their own size in half of the layers), or steps so small that no
+layer moves (a millionth), while training does not work.
+
+## Why it matters
+
+Around a thousandth is usual. Far above, every step throws away what was learnt and may drive units
+into saturation or kill them; far below, and below the resolution of the number format, training
+stands still although the gradients are fine.
+
+## Known problems
+
+Weights that start at 0 have an infinite ratio at first, so the median over layers is used. Small
+ratios are right at the end of training and in fine-tuning. So only a training that does not work is
+judged; with a single traced step a step larger than the weights is a warning.
+
+## Example
+
+    optimizer = torch.optim.Adam(net.parameters(), lr=0.3)
+
+    scaler.scale(loss).backward()
+    clip_grad_norm_(net.parameters(), 1.0)     # before scaler.unscale_: leaves 1/65536
+    scaler.step(optimizer)
+
+## Cure
+
+Another learning rate (by tens); warm-up. `scaler.unscale_(optimizer)` before clipping. In float16
+keep float32 master weights (autocast) or use bfloat16.
+
+## References
+
+- Karpathy 2019, A recipe for training neural networks (the ratio of updates to weights).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from statistics import median
+
+from unvanish.diagnose.rule import Rule
+from unvanish.diagnose.trunk_findings import times
+from unvanish.diagnose.view import TraceView, View
+from unvanish.i18n import _
+from unvanish.records import Evidence, Finding, Severity, Where
+
+
+def check(view: View) -> Sequence[Finding]:
+    """Fire if steps are out of band and training does not work (or too short to say)."""
+    sizes = [(trace, ratios) for trace in view.traces if (ratios := _ratios(trace))]
+    if not sizes or view.training.state == "falling":
+        return []
+    severity: Severity = "error" if view.training.not_working else "warning"
+    large = [(t, m) for t, ratios in sizes if (m := median(ratios)) >= view.limit("update-large")]
+    if large:
+        title = _("The step changes the weights by {ratio} of their size (median of the layers).")
+        remedy = _("Lower the learning rate, by tens, or warm it up.")
+        return [_finding(view, large[0], severity, title, remedy, view.limit("update-large"))]
+    largest = [(trace, max(ratios)) for trace, ratios in sizes]
+    if view.training.state == "stuck" and all(
+        size <= view.limit("update-small") for _trace, size in largest
+    ):
+        title = _("No layer moves: a step changes the weights by {ratio} of their size at most.")
+        remedy = _(
+            "Raise the learning rate; if gradients are scaled (AMP), unscale them before clipping;"
+            " keep master weights in float32."
+        )
+        return [_finding(view, largest[0], severity, title, remedy, view.limit("update-small"))]
+    return []
+
+
+def _ratios(trace: TraceView) -> list[float]:
+    return [
+        row.update_ratio_log10
+        for row in trace.trace.layers
+        if row.update_ratio_log10 is not None and not math.isnan(row.update_ratio_log10)
+    ]
+
+
+def _finding(
+    view: View,
+    seen: tuple[TraceView, float],
+    severity: Severity,
+    title: str,
+    remedy: str,
+    threshold: float,
+) -> Finding:
+    trace, size = seen
+    return Finding(
+        code="UR101",
+        family="UR",
+        verdict="update-size",
+        severity=severity,
+        title=title.format(ratio=times(10**size)),
+        where=Where(),
+        factor=None,
+        evidence=(
+            Evidence("update_ratio_log10", size, threshold),
+            Evidence("lr", max(view.optimizer.lr, default=0.0) if view.optimizer else 0.0),
+            Evidence("training", view.training.state),
+        ),
+        remedy=remedy,
+        model=view.model.name,
+        step=trace.step,
+    )
+
+
+RULE = Rule(
+    code="UR101",
+    verdict="update-size",
+    title="steps far too large or far too small",
+    check=check,
+    documentation=__doc__,
+    thresholds=("update-large", "update-small"),
+)

@@ -1,0 +1,179 @@
+"""A trunk that loses or blows up the signal: how much, since when, and by which factors.
+
+Depth in time is judged apart (`recurrence.py`): what recurrent weights do is left out here.
+
+The rules of the families VG and EG each stand for one factor; what they share is here: the measure
+(decades over the trunk), its severity, the shares of the factors, and the sentence that says it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from unvanish.diagnose.trunk import Part, Trunk, TrunkEdge, part_blame
+from unvanish.records import Severity
+
+if TYPE_CHECKING:
+    from unvanish.diagnose.view import TraceView, View
+
+Direction = Literal["vanishing", "exploding"]
+
+# which rule stands for which part, so that the greatest leads and claims the others
+CODES: dict[Direction, dict[Part, str]] = {
+    "vanishing": {
+        "slope": "VG101",
+        "saturation": "VG102",
+        "weight": "VG103",
+        "norm": "VG105",
+        "off": "DU101",
+        "attention": "VG106",
+        "gate": "VG106",
+        "merge": "VG106",
+        "opaque": "VG106",
+    },
+    "exploding": {
+        "weight": "EG101",
+        "merge": "EG103",
+        "norm": "EG104",
+        "slope": "EG105",
+        "saturation": "EG105",
+        "off": "EG105",
+        "attention": "EG105",
+        "gate": "EG105",
+        "opaque": "EG105",
+    },
+}
+_GRAVITY: dict[Severity, int] = {"info": 0, "warning": 1, "error": 2}
+_SIDE_PATH_LAYERS = 3  # a path from a further source is judged from so many weight ops on
+
+
+@dataclass(frozen=True, slots=True)
+class Sickness:
+    """What is wrong with the trunk, at the first step at which it is as grave as it gets."""
+
+    direction: Direction
+    view: TraceView
+    trunk: Trunk
+    decades: float  # lost (vanishing) or gained (exploding), by what is not by design
+    first_step: int
+    parts: Mapping[Part, float]  # decades in the sick direction, greatest first
+    severity: Severity
+
+    @property
+    def leader(self) -> Part:
+        """The part with the greatest share."""
+        return next(iter(self.parts))
+
+    def share(self, part: Part) -> float:
+        """Return the share of `part` in what its kind lost or gained, 0 to 1."""
+        if math.isinf(self.parts.get(part, 0.0)):
+            return 1.0
+        return self.parts.get(part, 0.0) / sum(self.parts.values())
+
+    def worst(self, part: Part) -> TrunkEdge:
+        """Return the edge that adds most to `part`."""
+        sign = -1 if self.direction == "vanishing" else 1
+        if self.trunk.cut is not None and math.isinf(self.parts[part]):
+            return self.trunk.cut
+        return max(self.trunk.of(part), key=lambda item: sign * part_blame(item, part))
+
+    def gain(self, part: Part) -> float:
+        """Return the geometric mean gain of the ops counted as `part`, as a factor."""
+        return float(10 ** (self.trunk.gains[part] / max(1, len(self.trunk.of(part)))))
+
+    def needed(self, part: Part) -> float:
+        """Return the mean gain of such ops that would keep the signal, as a factor."""
+        reference = self.trunk.gains[part] - self.trunk.blame[part]
+        return float(10 ** (reference / max(1, len(self.trunk.of(part)))))
+
+
+def find_sickness(view: View, direction: Direction) -> Sickness | None:
+    """Return what is wrong in one direction, or None.
+
+    It must show in two traces (one, if there is one only or if training does not work): a single
+    odd batch in the middle of a good run is no finding.
+    """
+    mild = view.limit(f"{direction}-mild")
+    judged = [trace for trace in view.traces if trace.trunks]
+    seen: list[tuple[float, TraceView, Trunk]] = []
+    for trace in judged:
+        worst = _worst(trace, direction, view.limit)
+        if worst is not None and worst[0] >= mild:
+            seen.append((worst[0], trace, worst[1]))
+    needed = 1 if len(judged) < 2 or view.training.not_working else 2
+    if len(seen) < needed:
+        return None
+    severity = grade(sorted(item[0] for item in seen)[-needed], direction, view)
+    # The first step that is as grave shows the cause; later ones show what came of it.
+    decades, trace, trunk = next(
+        item for item in seen if _GRAVITY[grade(item[0], direction, view)] >= _GRAVITY[severity]
+    )
+    if trunk is not trace.trunk and severity == "error" and not view.training.not_working:
+        severity = "warning"  # other inputs may still teach the network
+    parts = _parts(trunk, direction)
+    first = min(item[1].step for item in seen)
+    return Sickness(direction, trace, trunk, decades, first, parts, severity)
+
+
+def grade(decades: float, direction: Direction, view: View) -> Severity:
+    """Return how grave `decades` are, given what training does and what the optimiser copes with.
+
+    What training does decides the middle ground: the same loss of signal is an error where training
+    is stuck, a warning where the loss falls nevertheless. An optimiser that rescales copes with
+    more decades ("adaptive-factor").
+    """
+    cope = view.limit("adaptive-factor") if view.rescales else 1.0
+    clear = view.limit(f"{direction}-clear")
+    if view.training.not_working:
+        bound = view.limit(f"{direction}-mild") * cope
+    elif view.training.state == "falling":
+        bound = view.limit(f"{direction}-hopeless") * cope
+    else:
+        bound = clear * cope
+    if decades >= bound:
+        return "error"
+    return "warning" if decades >= clear else "info"
+
+
+def _worst(
+    trace: TraceView, direction: Direction, limit: Callable[[str], float]
+) -> tuple[float, Trunk] | None:
+    """The main trunk, unless only one of a further source is clearly sick."""
+    main = trace.trunks[0]
+    decades = _decades(main, direction, limit)
+    if decades < limit(f"{direction}-mild"):
+        for trunk in trace.trunks[1:]:
+            other = _decades(trunk, direction, limit)
+            if trunk.layers >= _SIDE_PATH_LAYERS and other >= limit(f"{direction}-clear"):
+                return other, trunk
+    return decades, main
+
+
+def _decades(trunk: Trunk, direction: Direction, limit: Callable[[str], float]) -> float:
+    if direction == "vanishing":
+        if trunk.stopped_by is not None:
+            return math.inf
+        return -trunk.ratio_in_space
+    ratio = trunk.ratio_in_space
+    if ratio >= limit("norm-growth-limit"):
+        return ratio
+    norms = sum(item.edge.factor == "norm" for item in trunk.of("norm"))
+    by_norms = max(0.0, trunk.blame.get("norm", 0.0))
+    return ratio - min(by_norms, norms * limit("exploding-norm-allowance"))
+
+
+def _parts(trunk: Trunk, direction: Direction) -> dict[Part, float]:
+    sign = -1 if direction == "vanishing" else 1
+    parts: dict[Part, float] = {}
+    for sums in (trunk.blame, trunk.gains):  # gains only if no part is to blame beyond its nature
+        parts = parts or {
+            part: sign * decades
+            for part, decades in sums.items()
+            if sign * decades > 0 and part != "recurrence"
+        }
+    if direction == "vanishing" and trunk.stopped_by is not None:
+        parts[trunk.stopped_by] = math.inf
+    return dict(sorted(parts.items(), key=lambda item: -item[1]))

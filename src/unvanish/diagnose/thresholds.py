@@ -1,0 +1,247 @@
+"""Every number that a verdict depends on: one table, each with its reason, each configurable.
+
+Change one in pyproject.toml:
+
+    [tool.unvanish.thresholds]
+    vanishing-clear = 3.0
+
+Decades are factors of ten: a signal that has lost 2.7 decades stands at 10^-2.7, or 0.2 %.
+"Measured" figures come from 68 small re-creations of public cases of sick and healthy training and
+from 80 image models at initialisation (median over seeds, CPU, float32).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Threshold:
+    """A named number, what it means, and why it has this value."""
+
+    name: str
+    value: float
+    unit: str
+    meaning: str
+    why: str
+
+
+_TABLE = (
+    Threshold(
+        "vanishing-mild",
+        1.4,
+        "decades",
+        "Loss over the trunk above which a training that is stuck is put down to vanishing.",
+        "Healthy nets keep 0.08 or more from the last to the first weight op at the start"
+        " (1.1 decades lost); this is a factor of two beyond, just below the 1.5 decades of five"
+        " ReLU layers with half of He's weights.",
+    ),
+    Threshold(
+        "vanishing-clear",
+        2.7,
+        "decades",
+        "Loss over the trunk that counts as vanishing whatever training does.",
+        "Every vanishing net measured stood at 2e-3 or below. It is also where default nets stop"
+        " training under SGD with momentum: sigmoid at depth 3 (2.5 decades), tanh at 10 (2.5),"
+        " ReLU at 5 (1.9), GELU at 5 (2.7).",
+    ),
+    Threshold(
+        "vanishing-hopeless",
+        5.4,
+        "decades",
+        "Loss over the trunk that is an error even while the loss is falling.",
+        "Twice the clear loss: the layers in front get so little that only those behind learn.",
+    ),
+    Threshold(
+        "exploding-mild",
+        1.3,
+        "decades",
+        "Growth over the trunk above which a training that is stuck is put down to exploding.",
+        "Healthy nets measured at most 5 (0.7 decades) at the start; this is a factor four beyond.",
+    ),
+    Threshold(
+        "exploding-clear",
+        2.3,
+        "decades",
+        "Growth over the trunk that counts as exploding whatever training does.",
+        "Every exploding net measured stood at 200 or above.",
+    ),
+    Threshold(
+        "exploding-hopeless",
+        4.6,
+        "decades",
+        "Growth over the trunk that is an error even while the loss is falling.",
+        "Twice the clear growth.",
+    ),
+    Threshold(
+        "exploding-norm-allowance",
+        0.13,
+        "decades a normalisation",
+        "Growth by normalisation that is by design, and is not counted as exploding.",
+        "BatchNorm before ReLU multiplies the norm by 1.21 a layer for large batches (theory and"
+        " measurement agree within 1 %) and by 1.34 at batch size 8, which is this number. Image"
+        " models without skips stand at 200 to 800 at the start and train.",
+    ),
+    Threshold(
+        "norm-growth-limit",
+        6.0,
+        "decades",
+        "Growth over the trunk beyond which growth by normalisation is no longer excused.",
+        "By the theory (x1.21 a layer) 72 layers of BatchNorm without skips; plain BatchNorm nets"
+        " of more than about 50 layers no longer train (Yang et al. 2019).",
+    ),
+    Threshold(
+        "adaptive-factor",
+        2.0,
+        "",
+        "How many times more decades an optimiser that rescales (Adam, RMSprop) copes with.",
+        "Measured on default nets of five activations: Adam hides one doubling of depth"
+        " (trains at 10 layers where SGD does at 5), and no more.",
+    ),
+    Threshold(
+        "contribution-share",
+        0.2,
+        "",
+        "Share of the whole loss or growth from which a factor is named.",
+        "Smaller shares are within what the draw of the weights moves at width 64 and depth 10.",
+    ),
+    Threshold(
+        "saturated-layer",
+        0.5,
+        "",
+        "Share of saturated unit-sample pairs from which a layer's slope is put down to"
+        " saturation, not to the activation's nature.",
+        "A sigmoid at the usual scale has under 1 % of its pairs at |z| > 4; half of them there"
+        " means that most of the layer answers to nothing.",
+    ),
+    Threshold(
+        "raw-input-rms",
+        10.0,
+        "",
+        "Root mean square of the network's input from which it is named as the cause of"
+        " saturation.",
+        "Standardised inputs have 1; pixels of 0 to 255 have about 130.",
+    ),
+    Threshold(
+        "dead-chance",
+        1e-3,
+        "probability",
+        "How unlikely a layer's share of dead units must be, if each unit were off for all samples"
+        " with probability one half, before it is called a fault.",
+        "Deep in a healthy He-initialised ReLU net all samples look alike, and half of the units"
+        " are off for all of them: 11 to 45 % dead units are measured in nets that train, or"
+        " whose fault lies elsewhere.",
+    ),
+    Threshold(
+        "dead-mostly",
+        0.9,
+        "",
+        "Share of dead units from which a layer counts as dead although a few units live.",
+        "Layers killed by a learning rate measured 0.98 to 1; sick nets of another kind up to 0.5.",
+    ),
+    Threshold(
+        "dead-min-samples",
+        8.0,
+        "samples",
+        "How many samples must have been seen before partly dead layers are judged.",
+        "A healthy unit that is off for half of its inputs is off for eight in a row once in 256.",
+    ),
+    Threshold(
+        "dead-few-alive",
+        2.0,
+        "units",
+        "Units left alive, in a layer at least half dead, that are too few when training is stuck.",
+        "The smallest net of the kind, XOR with two hidden ReLUs, cannot be solved with one.",
+    ),
+    Threshold(
+        "training-min-steps",
+        10.0,
+        "steps",
+        "Fewer losses than this say nothing about training.",
+        "Medians of three losses at either end need this many to be apart from each other.",
+    ),
+    Threshold(
+        "training-stuck-steps",
+        30.0,
+        "steps",
+        "Steps before training may be called stuck.",
+        "A warm-up or a small learning rate needs some; healthy small nets measured had fallen by"
+        " then.",
+    ),
+    Threshold(
+        "training-material-fall",
+        0.25,
+        "share of the starting loss",
+        "Fall of the loss that counts as training working.",
+        "While only the output bias learns, classifiers measured lost 1 to 17 % and stopped; those"
+        " that learn lost 27 % and more.",
+    ),
+    Threshold(
+        "training-late-fall",
+        0.02,
+        "share of the starting loss",
+        "Fall within the later part of the run that counts as still falling.",
+        "Nets at chance moved by at most 0.5 % there.",
+    ),
+    Threshold(
+        "training-material-rise",
+        0.5,
+        "share of the starting loss",
+        "Rise of the loss above its best that counts as diverging.",
+        "Losses that lie on their floor, or at chance, moved by less than 10 %.",
+    ),
+    Threshold(
+        "collapsed-cosine",
+        0.99,
+        "",
+        "Mean cosine between samples from which a layer's samples look alike.",
+        "100 He-initialised ReLU layers reach 0.9998 and do not train; 30 stay at 0.98 and do.",
+    ),
+    Threshold(
+        "collapsed-participation",
+        0.3,
+        "share of that at the output",
+        "Effective number of samples in a layer's gradient, against that at the output, below"
+        " which few samples speak for all.",
+        "The same 100 layers stand at 0.14, the 30 at 0.54, orthogonal tanh nets at 1.0.",
+    ),
+    Threshold(
+        "update-large",
+        0.0,
+        "log10",
+        "Size of a step against the weights, median over layers, that is too large.",
+        "A step as large as the weights replaces them. Adam at 0.3 measures 4, at 1e-2 0.1 to 0.5.",
+    ),
+    Threshold(
+        "update-small",
+        -6.0,
+        "log10",
+        "Size of a step against the weights, largest over layers, that is too small.",
+        "float32 resolves 6e-8; clipping before unscaling leaves 2e-7, fine-tuning uses 1e-4.",
+    ),
+    Threshold(
+        "step-share-margin",
+        0.3,
+        "decades",
+        "Excess of an SGD step over learning rate times gradient that is let pass.",
+        "A factor of two: weight decay and clipping change it by less.",
+    ),
+    Threshold(
+        "step-share-least",
+        -3.0,
+        "decades",
+        "Shortfall of an SGD step against learning rate times gradient that is a fault.",
+        "Clipping on purpose takes a factor of ten or a hundred; clipping gradients that carry a"
+        " loss scale takes 65536.",
+    ),
+    Threshold(
+        "overflow-skips",
+        0.5,
+        "share of the steps",
+        "Share of steps skipped by a gradient scaler beyond which it does not find its scale.",
+        "A scaler starts at 65536 and halves at each overflow: some ten skips at the start are"
+        " normal, and one in 2,000 later.",
+    ),
+)
+
+THRESHOLDS: dict[str, Threshold] = {threshold.name: threshold for threshold in _TABLE}
