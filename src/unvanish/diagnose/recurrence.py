@@ -90,7 +90,7 @@ def recurrence_finding(view: View, direction: Direction, code: str, remedy: str)
             remedy=remedy,
             model=view.model.name,
             step=first,
-            explains=tuple(later_nonfinite(view, direction, first)),
+            explains=("UR101", *later_nonfinite(view, direction, first)),
         )
     ]
 

@@ -135,6 +135,8 @@ def grade(decades: float, direction: Direction, view: View) -> Severity:
         bound = clear * cope
     if decades >= bound:
         return "error"
+    if view.training.works:
+        clear *= (1 + cope) / 2  # it is coped with: a warning from halfway to where it would not be
     return "warning" if decades >= clear else "info"
 
 

@@ -35,8 +35,8 @@ def trunk_finding(
     after = view.exploding if direction == "vanishing" else view.vanishing
     if after is not None and after.first_step > sick.first_step:
         others += CODES[opposite].values()
-    if direction == "vanishing":
-        others.append("FS101")  # in a net whose weights are too small samples collapse as well
+    # Steps follow from the gradients; and where weights are too small, samples collapse as well.
+    others += ["UR101", "FS101"] if direction == "vanishing" else ["UR101"]
     factor: Factor = _FACTORS.get(part, part)  # type: ignore[arg-type]  # "shown" has no rule
     return [
         Finding(

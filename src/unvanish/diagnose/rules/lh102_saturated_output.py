@@ -14,7 +14,7 @@ Cross-entropy has the inverse slope built in, which cancels it.
 ## Known problems
 
 A saturated output that is *right* is the aim of training. So the rule speaks only while training
-does not work, and only if the saturation stays.
+does not work, the loss is not small, and the saturation stays.
 
 ## Example
 
@@ -49,7 +49,8 @@ _OUTPUTS = ("Sigmoid", "Tanh", "Hardsigmoid", "Hardtanh")
 
 def check(view: View) -> Sequence[Finding]:
     """Fire if the output stays saturated in front of a squared error and training is stuck."""
-    if not view.training.not_working:
+    end = view.training.end
+    if not view.training.not_working or end is None or end < view.limit("wrong-side-loss"):
         return []
     found = [(trace, _saturated(trace, view)) for trace in view.traces]
     late = found[len(found) // 2 :]
@@ -75,6 +76,7 @@ def check(view: View) -> Sequence[Finding]:
             evidence=(
                 Evidence("flat_share", flat_share(layer), view.limit("saturated-layer")),
                 Evidence("gain_log10", edge.gain_log10),
+                Evidence("loss_end", end, view.limit("wrong-side-loss")),
                 Evidence("training", view.training.state),
             ),
             remedy=_(
@@ -108,5 +110,5 @@ RULE = Rule(
     title="saturated output in front of a squared error",
     check=check,
     documentation=__doc__,
-    thresholds=("saturated-layer",),
+    thresholds=("saturated-layer", "wrong-side-loss"),
 )

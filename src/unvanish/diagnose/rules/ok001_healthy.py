@@ -71,8 +71,8 @@ def _title(view: View) -> str:
     numbers = {"start": training.start or 0.0, "end": training.end or 0.0}
     if training.state == "stuck":
         text = _(
-            "The backward signal is healthy, and yet training is stuck: the loss went from"
-            " {start:.3g} to {end:.3g}. The cause lies elsewhere."
+            "The backward signal is healthy, and yet the loss does not fall: it went from"
+            " {start:.3g} to {end:.3g}. Either it has converged, or the cause lies elsewhere."
         )
     elif training.state == "diverging":
         text = _(
