@@ -12,7 +12,10 @@ from typing import TYPE_CHECKING, Any
 from unvanish._version import __version__
 
 if TYPE_CHECKING:
+    from unvanish.checking import check
     from unvanish.errors import UnvanishError
+    from unvanish.meanfield.facade import critical, gain, theory
+    from unvanish.monitor.notebook import watch
     from unvanish.records import Diagnosis, Finding, Run, Trace
 
 # name -> module that defines it
@@ -22,9 +25,26 @@ _PUBLIC = {
     "Run": "unvanish.records",
     "Trace": "unvanish.records",
     "UnvanishError": "unvanish.errors",
+    "check": "unvanish.checking",
+    "critical": "unvanish.meanfield.facade",
+    "gain": "unvanish.meanfield.facade",
+    "theory": "unvanish.meanfield.facade",
+    "watch": "unvanish.monitor.notebook",
 }
 
-__all__ = ["Diagnosis", "Finding", "Run", "Trace", "UnvanishError", "__version__"]
+__all__ = [
+    "Diagnosis",
+    "Finding",
+    "Run",
+    "Trace",
+    "UnvanishError",
+    "__version__",
+    "check",
+    "critical",
+    "gain",
+    "theory",
+    "watch",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -10,12 +10,13 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import msgspec
 
 from unvanish.errors import NotOurFileError
-from unvanish.records import Run
+from unvanish.records import Ending, Run
 
 MAGIC = b"unvanish run\n"
 SCHEMA = 1  # of the saved file; raised when a change cannot be read by older code
@@ -33,12 +34,54 @@ def decode_run(data: bytes) -> Run:
 
     Raises NotOurFileError if it is something else, is cut short, or was written by a newer schema.
     """
+    return _decode(data, Run)
+
+
+@dataclass(frozen=True, slots=True)
+class RunHead:
+    """What a list of runs shows; the rest of the file is skipped, not read into objects."""
+
+    id: str
+    kind: str
+    created: str  # ISO 8601, UTC
+    command: tuple[str, ...]
+    models: tuple[ModelHead, ...]
+    ending: Ending = "finished"
+    exit_code: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class ModelHead:
+    """One model of a run, in a list."""
+
+    name: str
+    type: str
+    steps: tuple[StepHead, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class StepHead:
+    """One step of a run, in a list."""
+
+    step: int
+
+
+def decode_head(data: bytes) -> RunHead:
+    """Return the head of the run in `data`. Raises as `decode_run` does."""
+    return _decode(data, RunHead)
+
+
+T = TypeVar("T")
+
+
+def _decode(data: bytes, kind: type[T]) -> T:
     if not data.startswith(MAGIC):
         raise NotOurFileError(
             "this is not a run saved by unvanish", "Give a file from the .unvanish directory."
         )
     number, _, body = data[len(MAGIC) :].partition(b"\n")
-    schema = int(number) if number.isdigit() else -1
+    schema = int(number) if number.isdigit() and len(number) < 10 else -1
     if schema > SCHEMA:
         raise NotOurFileError(
             f"this run was saved with schema {schema}, and this version reads up to {SCHEMA}",
@@ -47,8 +90,8 @@ def decode_run(data: bytes) -> Run:
     try:
         if schema < 1:
             raise msgspec.DecodeError("the header is damaged")
-        return msgspec.msgpack.decode(body, type=Run)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        return msgspec.msgpack.decode(body, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise NotOurFileError(
             f"this run is damaged ({error})", "Its writing was probably cut short; run again."
         ) from error

@@ -14,6 +14,7 @@ prints or imports torch. Conventions:
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -403,12 +404,28 @@ class ModelDiagnosis:
     findings: tuple[Finding, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Diagnosis:
-    """The verdict on a run. `findings` has the gravest first."""
+    """The verdict on a run. `findings` has the gravest first.
+
+    It shows itself: `print` gives the terminal report, a notebook its own.
+    """
 
     run: Run
     verdict: Verdict
     training: Training
     findings: tuple[Finding, ...]
     models: tuple[ModelDiagnosis, ...]
+
+    def __repr__(self) -> str:
+        codes = ", ".join(finding.code for finding in self.findings) or "no finding"
+        return f"<Diagnosis {self.verdict}: {codes}; training {self.training}>"
+
+    # Renderers lie above the records and are looked up only when something is shown.
+    def __str__(self) -> str:
+        text: str = importlib.import_module("unvanish.report.terminal").text(self)
+        return text
+
+    def _repr_html_(self) -> str:
+        fragment: str = importlib.import_module("unvanish.report.notebook").repr_html(self)
+        return fragment

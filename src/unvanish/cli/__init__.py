@@ -15,7 +15,14 @@ from unvanish.errors import UnvanishError
 from unvanish.i18n import _
 
 # name -> module of `unvanish.cli` that holds a click command of that name; in order of use
-COMMANDS: dict[str, str] = {"rule": "rule"}
+COMMANDS: dict[str, str] = {
+    "run": "run",
+    "check": "check",
+    "chain": "chain",
+    "rule": "rule",
+    "report": "report",
+    "runs": "runs",
+}
 
 # module of a command -> the language that its texts are in
 _built: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""`unvanish rule`: what the rules are, and what one of them means, why it matters, how to cure it."""
+"""`unvanish rule`: the list of rules, or what one of them means and what cures it."""
 
 from __future__ import annotations
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from unvanish.meanfield.closed import ClosedForm
+
 Array = NDArray[np.float64]
 Function = Callable[[Array], Array]
 
@@ -22,7 +24,8 @@ class Activation:
 
     `ddf` is the second derivative away from the kinks, None where nobody wrote it down.
     `slope_supremum` is sup |φ'|, None where it is infinite or unknown. `negative_slope` is a where
-    φ(z) = z for z > 0 and a·z for z < 0 (then every length scale is alike), else None.
+    φ(z) = z for z > 0 and a·z for z < 0 (then every length scale is alike), else None. `closed`
+    holds the expectations that are known in closed form.
     """
 
     name: str
@@ -33,14 +36,21 @@ class Activation:
     jumps: tuple[float, ...] = ()
     slope_supremum: float | None = None
     negative_slope: float | None = None
+    closed: ClosedForm | None = None
 
     @property
     def at_zero(self) -> float:
         """Return φ(0)."""
         return float(self.f(np.zeros(1))[0])
 
+    @property
+    def vanishes_at_zero(self) -> bool:
+        """Return whether φ(0) = 0 to rounding."""
+        around = np.abs(self.f(np.array([-1.0, 0.0, 1.0])))
+        return bool(around[1] <= 1e-15 * around.max())
+
     def slopes_around(self, point: float) -> tuple[float, float]:
         """Return the slopes just left and just right of `point`."""
-        step = 1e-9 * max(1.0, abs(point))
+        step = 1e-15 * max(1.0, abs(point))  # a few of the numbers next to it
         left, right = self.df(np.array([point - step, point + step]))
         return float(left), float(right)

@@ -6,6 +6,7 @@ import inspect
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from unvanish.errors import UnknownNameError, UsageError
 from unvanish.meanfield import piecewise, smooth
@@ -23,7 +24,7 @@ class Entry:
 
 CATALOGUE: tuple[Entry, ...] = (
     Entry("linear", piecewise.linear, ("identity",)),
-    Entry("sigmoid", smooth.sigmoid, ("logistic",)),
+    Entry("sigmoid", smooth.sigmoid, ("logistic", "expit")),
     Entry("tanh", smooth.tanh),
     Entry("relu", piecewise.relu),
     Entry("leaky_relu", piecewise.leaky_relu),
@@ -66,6 +67,11 @@ _BY_NAME: dict[str, Entry] = {
 }
 
 
+def find(name: str) -> Entry | None:
+    """Return the entry of a plain name, without parameters."""
+    return _BY_NAME.get(_plain(name))
+
+
 def named(name: str, **parameters: float) -> Activation:
     """Return the activation of this name; case and underscores do not matter.
 
@@ -75,7 +81,7 @@ def named(name: str, **parameters: float) -> Activation:
     Raises UnknownNameError with the list of names, UsageError for parameters it does not have.
     """
     match = _WITH_PARAMETERS.fullmatch(name.strip())
-    entry = match and _BY_NAME.get(_plain(match["name"]))
+    entry = find(match["name"]) if match else None
     if not match or not entry:
         raise UnknownNameError(
             "activation",
@@ -92,7 +98,16 @@ def named(name: str, **parameters: float) -> Activation:
             f"{entry.name} does not take these parameters ({error})",
             f"It takes: {', '.join(inspect.signature(entry.build).parameters) or 'none'}.",
         ) from None
-    return entry.build(*arguments.args, **arguments.kwargs)
+    return build(entry, *arguments.args, **arguments.kwargs)
+
+
+@lru_cache(maxsize=128)
+def build(entry: Entry, *args: float, **parameters: float) -> Activation:
+    """Return the activation of an entry, the same object for the same parameters.
+
+    What is computed about an activation is remembered by its identity.
+    """
+    return entry.build(*args, **parameters)
 
 
 def _read_parameters(name: str, text: str) -> tuple[list[float], dict[str, float]]:
@@ -119,7 +134,7 @@ def slope_supremum(op_name: str, **parameters: float) -> float | None:
 
     `op_name` is a plain name such as "sigmoid" or "leaky_relu"; parameters as for `named`.
     """
-    entry = _BY_NAME.get(_plain(op_name))
+    entry = find(op_name)
     return entry.build(**parameters).slope_supremum if entry else None
 
 
@@ -129,5 +144,5 @@ def negative_slope(name: str, **parameters: float) -> float | None:
     1 for the identity, 0 for ReLU. Such an op is positively homogeneous: it scales gradients by
     √((1 + a²)/2) whatever the weights are.
     """
-    entry = _BY_NAME.get(_plain(name))
+    entry = find(name)
     return entry.build(**parameters).negative_slope if entry else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from unvanish.meanfield import closed
 from unvanish.meanfield.activation import Activation, Array
 
 _SELU_ALPHA = 1.6732632423543772848170429916717
@@ -17,7 +18,13 @@ def _zeros(z: Array) -> Array:
 def linear() -> Activation:
     """Return the identity."""
     return Activation(
-        "linear", lambda z: 1.0 * z, np.ones_like, _zeros, slope_supremum=1.0, negative_slope=1.0
+        "linear",
+        lambda z: 1.0 * z,
+        np.ones_like,
+        _zeros,
+        slope_supremum=1.0,
+        negative_slope=1.0,
+        closed=closed.two_slopes(1.0),
     )
 
 
@@ -32,6 +39,7 @@ def _two_slopes(name: str, negative_slope: float) -> Activation:
         kinks=(0.0,),
         slope_supremum=max(1.0, abs(a)),
         negative_slope=a,
+        closed=closed.two_slopes(a),
     )
 
 
@@ -186,4 +194,5 @@ def squared_relu() -> Activation:
         lambda z: 2.0 * np.maximum(z, 0.0),
         lambda z: np.where(z > 0.0, 2.0, 0.0),
         kinks=(0.0,),
+        closed=closed.squared_relu(),
     )

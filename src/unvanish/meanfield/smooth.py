@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from unvanish.meanfield import closed
 from unvanish.meanfield.activation import Activation, Array, Function
 
 _ROOT_2 = math.sqrt(2.0)
@@ -113,6 +114,7 @@ def erf_activation() -> Activation:
         lambda z: scale * np.exp(-z * z),
         lambda z: -2.0 * scale * z * np.exp(-z * z),
         slope_supremum=scale,
+        closed=closed.erf(),
     )
 
 
@@ -125,36 +127,56 @@ def sin(frequency: float = 1.0) -> Activation:
         lambda z: w * np.cos(w * z),
         lambda z: -w * w * np.sin(w * z),
         slope_supremum=abs(w),
+        closed=closed.sin(w),
     )
 
 
 def tanhshrink() -> Activation:
-    """Return z − tanh(z)."""
+    """Return z − tanh(z), near 0 as (z cosh z − sinh z)/cosh z = (z³/3 + z⁵/30 + …)/cosh z."""
     inner = tanh()
+    powers = [0.0] + [2.0 * k / math.factorial(2 * k + 1) for k in range(1, 9)]
+
+    def f(z: Array) -> Array:
+        small = np.clip(z, -0.5, 0.5)
+        series = small * np.polynomial.polynomial.polyval(small * small, powers) / np.cosh(small)
+        return np.where(np.abs(z) < 0.5, series, z - np.tanh(z))
+
     return Activation(
         "tanhshrink",
-        lambda z: z - np.tanh(z),
+        f,
         lambda z: np.tanh(z) ** 2,
         lambda z: 2.0 * np.tanh(z) * inner.df(z),
         slope_supremum=1.0,
     )
 
 
-def _gated(name: str, gate: Function, first: Function, second: Function, sup: float) -> Activation:
-    """Return z g(z) from the gate g and its first two derivatives."""
+def _gated(
+    name: str,
+    gate: Function,
+    first: Function,
+    second: Function,
+    greatest: float,
+    form: closed.ClosedForm | None = None,
+) -> Activation:
+    """Return z g(z) from the gate g, its first two derivatives and the greatest slope."""
     return Activation(
         name,
         lambda z: z * gate(z),
         lambda z: gate(z) + z * first(z),
         lambda z: 2.0 * first(z) + z * second(z),
-        slope_supremum=sup,
+        slope_supremum=greatest,
+        closed=form,
     )
 
 
 def gelu() -> Activation:
     """Return z Φ(z); its slope is greatest at z = √2 (Hendrycks & Gimpel 2016)."""
     greatest = 0.5 * math.erfc(-1.0) + _ROOT_2 * _DENSITY_0 * math.exp(-1.0)
-    return _gated("gelu", normal_cdf, normal_density, lambda z: -z * normal_density(z), greatest)
+
+    def second(z: Array) -> Array:
+        return -z * normal_density(z)
+
+    return _gated("gelu", normal_cdf, normal_density, second, greatest, closed.gelu())
 
 
 def gelu_tanh() -> Activation:

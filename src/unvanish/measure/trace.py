@@ -23,6 +23,8 @@ from unvanish.errors import NoSignalError
 from unvanish.i18n import _
 from unvanish.measure import assemble, nonfinite
 from unvanish.measure.calls import CallLog, ModuleCall
+from unvanish.measure.dynamo import uncompiled, uncompiled_itself
+from unvanish.measure.graph import Graph
 from unvanish.measure.names import NameBook, unwrapped
 from unvanish.measure.passes import BackwardPass, ParameterSlots, prepare
 from unvanish.measure.path import Numbers
@@ -35,7 +37,7 @@ from unvanish.records import LayerSignal, NonFinite, ParameterSignal, Trace
 class TraceOptions:
     """What to measure beside the signal itself."""
 
-    probes: int = 4  # random cotangents at the network's output, on a replay; 0: none
+    probes: int = 1  # random cotangents at the network's output, on a replay; 0: none
     open_fused: bool = True  # open fused recurrent layers on a replay
     keep_ops: bool = True  # keep every edge of the graph in the trace
     parameters: frozenset[int] = frozenset()  # ids of tensors known to be parameters
@@ -94,6 +96,7 @@ class BackwardTracer:
         if self.options.open_fused:
             self.measured.wanted = outputs_wanted(self.measured, self.calls)
         self.fault = self._forward_fault()
+        self.calls, self.idle = _covered(self.calls, self.measured.graph)
 
     def _forward_fault(self) -> nonfinite.ForwardFault | None:
         with torch.no_grad():
@@ -127,8 +130,9 @@ class BackwardTracer:
                 self.measured.also(node.register_prehook(self._enters(op.index)))
 
     def _enters(self, index: int) -> Callable[[Any], None]:
-        return lambda _gradients: self._running.append(index)
+        return uncompiled(lambda _gradients: self._running.append(index))
 
+    @uncompiled_itself
     def _backward_inside(self, tensors: Any, *arguments: Any, **keywords: Any) -> None:
         """Measure a backward that starts while the traced one runs, as part of it."""
         inside = torch._C._current_graph_task_id() != -1
@@ -167,8 +171,9 @@ class BackwardTracer:
 class PendingTrace:
     """A measured backward whose numbers have not crossed to the host.
 
-    `models` are the user's root modules that it covers, without wrappers; `named_parameters` gives
-    by id the dotted name and the owner of each of their parameters.
+    `models` are the user's root modules that it covers, without wrappers; `idle_models` were called
+    as well, but their outputs have no part in this loss (detached, or another model's turn).
+    `named_parameters` gives by id the dotted name and the owner of each parameter of the `models`.
     """
 
     def __init__(
@@ -180,14 +185,18 @@ class PendingTrace:
         self._loss_scale = loss_scale
         self._replayed = Replayed()
         names = tracer.names
-        names.learn([*tracer.calls, *(call for item in tracer.nested for call in item.calls)])
+        names.learn(
+            [*tracer.calls, *tracer.idle, *(call for item in tracer.nested for call in item.calls)]
+        )
         reducer = tracer.reducer
         self._root_slots = [reducer.scalar(root.sum()) for root in tracer.loss_values]
         self._forward = {
             id(call): call.signal.queue(reducer) for call in self._calls() if call.signal
         }
-        self.models = self._roots()
-        self.named_parameters = names.parameter_names(self._modules())
+        self.models = self._roots(self._calls())
+        idle = self._roots(tracer.idle)
+        self.idle_models = tuple(model for model in idle if model not in self.models)
+        self.named_parameters = self._name_parameters()
         self._weights = {
             identity: (name, reducer.norm(parameter))
             for parameter, identity, name in self._trainable()
@@ -385,14 +394,25 @@ class PendingTrace:
     def _gradient_slots(self) -> dict[int, ParameterSlots]:
         return {key: slots for item in self._passes() for key, slots in item.parameters.items()}
 
-    def _roots(self) -> tuple[nn.Module, ...]:
+    def _roots(self, calls: Sequence[ModuleCall]) -> tuple[nn.Module, ...]:
         """Return the user's root modules: those with parameters, or all if none has any."""
         names = self._tracer.names
         roots = dict.fromkeys(
-            names.root_of(unwrapped(call.module)) for call in self._calls() if call.parent is None
+            names.root_of(unwrapped(call.module)) for call in calls if call.parent is None
         )
         real = [root for root in roots if next(root.parameters(), None) is not None]
         return tuple(real or roots)
+
+    def _name_parameters(self) -> dict[int, tuple[str, nn.Module]]:
+        """Return names by id; of several models each name begins with its model's, as of layers."""
+        names = self._tracer.names
+        found = names.parameter_names(self._modules())
+        if len(self.models) < 2:
+            return found
+        return {
+            identity: (f"{names.root_name(names.root_of(owner))}.{name}", owner)
+            for identity, (name, owner) in found.items()
+        }
 
     def _modules(self) -> list[nn.Module]:
         inside = [module for root in self.models for module in root.modules()]
@@ -429,6 +449,23 @@ class PendingTrace:
 
 def _count(values: Sequence[float], slot: int | None) -> int | None:
     return None if slot is None else int(values[slot])
+
+
+def _covered(
+    calls: Sequence[ModuleCall], graph: Graph
+) -> tuple[list[ModuleCall], list[ModuleCall]]:
+    """Split `calls` into those of root calls that own an op of `graph`, and the rest."""
+    owners = {id(_outermost(op.call)) for op in graph.ops if op.call is not None}
+    if not owners:
+        return list(calls), []
+    inside = [call for call in calls if id(_outermost(call)) in owners]
+    return inside, [call for call in calls if id(_outermost(call)) not in owners]
+
+
+def _outermost(call: ModuleCall) -> ModuleCall:
+    while call.parent is not None:
+        call = call.parent
+    return call
 
 
 def _guilty(

@@ -16,7 +16,8 @@ stands still although the gradients are fine.
 
 Weights that start at 0 have an infinite ratio at first, so the median over layers is used. Small
 ratios are right where the gradient is small, at the end of training: they count only where the
-learning rate is tiny. Only a training that does not work is judged; with a single traced step a step larger than the weights is a warning.
+learning rate is tiny. Only a training that does not work is judged; with a single traced step a
+step larger than the weights is a warning.
 
 ## Example
 

@@ -1,0 +1,250 @@
+"""`unvanish run`: the user's script, unchanged; watched; then the verdict."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+import click
+
+from unvanish.cli.options import force_option, lang_option
+from unvanish.cli.output import check_output, write_output
+from unvanish.errors import StorageError, UnvanishError, UsageError
+from unvanish.i18n import _
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from unvanish.diagnose import FailOn
+    from unvanish.diagnose.config import Config
+    from unvanish.monitor.launch import Launched
+    from unvanish.monitor.program import Program
+    from unvanish.monitor.schedule import WatchOptions
+    from unvanish.records import Diagnosis
+
+_INTERRUPTED = 130  # what a shell reports for a program ended by Ctrl-C
+
+
+class _RunCommand(click.Command):
+    """Ends its own options at the script, or at the module that `-m` names, as `python` does."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        takes_value = {
+            name
+            for option in self.params
+            if isinstance(option, click.Option) and not option.is_flag
+            for name in option.opts
+        }
+        position = 0
+        while position < len(args) and args[position].startswith("-") and args[position] != "--":
+            word = args[position]
+            if word == "-m":
+                args = [*args[: position + 2], "--", *args[position + 2 :]]
+                break
+            position += 2 if word in takes_value else 1
+        return super().parse_args(ctx, args)
+
+
+@click.command(
+    "run",
+    cls=_RunCommand,
+    context_settings={"allow_interspersed_args": False},
+    short_help=_("run a training script, watched, and say what is wrong with its gradient"),
+    help=_(
+        "Run a training script unchanged, as python would, and watch its backward signal. When it"
+        " has ended, crashed or been interrupted, the verdict is printed on stderr and the run is"
+        " saved under .unvanish/ of the directory where you started. The script's output, traceback"
+        " and exit status are its own. Also: torchrun … -m unvanish run SCRIPT.\n\n"
+        "A script that calls os._exit or is killed leaves no verdict, and what its atexit"
+        " functions print comes after the verdict."
+    ),
+)
+@click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="SCRIPT [ARGS]...")
+@click.option("-m", "module", metavar="MODULE", help=_("run a module, as python -m does"))
+@click.option(
+    "--every",
+    type=click.IntRange(min=0),
+    default=100,
+    show_default=True,
+    help=_("trace steps 0, 1, 2, 4, 8, … and every N (0: only those)"),
+    metavar="N",
+)
+@click.option(
+    "--steps",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help=_("end the script cleanly after N steps of an optimiser"),
+)
+@click.option(
+    "--fail-on",
+    type=click.Choice(["error", "warning", "never"]),
+    default="never",
+    show_default=True,
+    help=_("exit with 1 when the script succeeds and a finding of this severity is there"),
+)
+@click.option("--select", metavar="CODES", help=_("only rules with these codes (VG,EG101)"))
+@click.option("--ignore", metavar="CODES", help=_("all rules but those with these codes"))
+@click.option("--json", "json_path", metavar="FILE", help=_("write the result as JSON to FILE"))
+@click.option("-o", "--output", "page_path", metavar="FILE", help=_("write an HTML report to FILE"))
+@force_option
+@click.option("--save/--no-save", default=True, help=_("keep the run under .unvanish/"))
+@click.option(
+    "--probe/--no-probe",
+    default=True,
+    help=_("also send random signals backward, on a replay of the sampled batches"),
+)
+@click.option("--quiet", is_flag=True, help=_("print no verdict, only errors"))
+@lang_option
+def command(words: tuple[str, ...], module: str | None, **options: Any) -> None:
+    """Run the script, then print the verdict and leave with its exit status."""
+    sys.exit(_watch(_program(words, module), _settings(**options)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Settings:
+    """What the options say. Files are absolute: the script may change directory."""
+
+    start: Path
+    options: WatchOptions
+    config: Config
+    fail_on: FailOn
+    json: str | None
+    page: str | None
+    force: bool
+    save: bool
+    quiet: bool
+    stderr: TextIO  # the script may put another in its place
+
+
+def _settings(**given: Any) -> _Settings:
+    """Read the options, so that all that can be wrong with the call shows before the script."""
+    from unvanish.diagnose.config import load_config
+    from unvanish.monitor.schedule import Schedule, WatchOptions
+
+    if given["json_path"] == "-":
+        raise UsageError(
+            _("--json - is refused: stdout belongs to the script"),
+            _("Give a file: --json result.json"),
+        )
+    start = Path.cwd()
+    config = load_config(start)
+    return _Settings(
+        start=start,
+        options=WatchOptions(Schedule(given["every"]), given["probe"], given["steps"]),
+        config=config.narrowed(_codes(given["select"]), _codes(given["ignore"])),
+        fail_on=given["fail_on"],
+        json=_target(given["json_path"], given["force"]),
+        page=_target(given["page_path"], given["force"]),
+        force=given["force"],
+        save=given["save"],
+        quiet=given["quiet"],
+        stderr=sys.stderr,
+    )
+
+
+def _program(words: tuple[str, ...], module: str | None) -> Program:
+    from unvanish.monitor.program import Module, Script
+
+    if module is not None:
+        return Module(module, words)
+    if not words:
+        raise UsageError(
+            _("there is no script to run"), _("Type for example: unvanish run train.py")
+        )
+    return Script(Path(words[0]), words[1:])
+
+
+def _target(path: str | None, force: bool) -> str | None:
+    if path is None:
+        return None
+    check_output(path, force)
+    return str(Path(path).absolute())
+
+
+def _codes(text: str | None) -> list[str]:
+    return [code.strip() for code in (text or "").split(",") if code.strip()]
+
+
+def _watch(program: Program, settings: _Settings) -> int:
+    """Run the program and report; return the exit status. Nothing of ours hides the program's."""
+    from unvanish.diagnose import diagnose
+    from unvanish.monitor.launch import launch
+    from unvanish.monitor.voice import stderr_lines
+
+    say = stderr_lines()
+    try:
+        launched = launch(
+            program,
+            settings.options,
+            directory=str(settings.start),
+            say=say,
+            diagnose=None if settings.quiet else lambda run: diagnose(run, settings.config),
+        )
+        status = launched.outcome.exit_code
+        if launched.rank != 0:
+            return status
+        try:
+            sys.stdout.flush()  # the script's last lines come before ours
+            return _finish(launched, settings, say)
+        except UnvanishError as error:
+            say(_("error: {message}").format(message=error))
+            return status or error.exit_code
+        except Exception as error:
+            say(
+                _("the report failed ({error}); the script's own exit status is kept").format(
+                    error=f"{type(error).__name__}: {error}"
+                )
+            )
+            return status
+    except KeyboardInterrupt:
+        say(_("interrupted while reporting"))
+        return _INTERRUPTED
+
+
+def _finish(launched: Launched, settings: _Settings, say: Callable[[str], None]) -> int:
+    """Save, print and write the report; return the exit status."""
+    from unvanish.diagnose import diagnose, failing
+
+    if launched.run is None:
+        assert launched.nothing is not None
+        raise launched.nothing
+    saved = None
+    if settings.save:
+        from unvanish import store
+
+        try:
+            saved = store.save(launched.run, settings.start / ".unvanish")
+        except StorageError as error:  # the verdict is worth printing all the same
+            say(_("error: {message}").format(message=error))
+    diagnosis = diagnose(launched.run, settings.config)
+    status = launched.outcome.exit_code
+    if status == 0 and failing(diagnosis, settings.fail_on):
+        status = 1
+    if not settings.quiet:
+        _render(diagnosis, saved, settings.stderr)
+    _write(diagnosis, status, settings)
+    return status
+
+
+def _render(diagnosis: Diagnosis, saved: Path | None, stderr: TextIO) -> None:
+    from rich.console import Console
+
+    from unvanish.report.terminal import render
+
+    render(diagnosis, Console(file=stderr), saved=saved)
+
+
+def _write(diagnosis: Diagnosis, status: int, settings: _Settings) -> None:
+    """Write the files that were asked for."""
+    if settings.json is not None:
+        from unvanish.codec import dumps
+        from unvanish.report.document import document
+
+        write_output(settings.json, dumps(document(diagnosis, status)), settings.force)
+    if settings.page is not None:
+        from unvanish.report.page import render_page
+
+        write_output(settings.page, render_page(diagnosis), settings.force)
+        click.echo(_("Wrote {path}").format(path=settings.page), file=settings.stderr)

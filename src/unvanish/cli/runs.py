@@ -1,0 +1,124 @@
+"""`unvanish runs`: the runs that are saved in this directory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from unvanish.cli.options import force_option, json_option, lang_option
+from unvanish.cli.output import check_output, show, write_output
+from unvanish.i18n import _
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from unvanish.store import RunSummary
+
+SCHEMA = 1  # of the JSON
+
+
+@click.command(help=_("List the runs that are saved in this directory, the newest first."))
+@click.option(
+    "-n", "--limit", type=click.IntRange(min=1), default=20, help=_("list at most so many (20)")
+)
+@json_option
+@force_option
+@lang_option
+def command(limit: int, json_path: str | None, force: bool) -> None:
+    """List the newest runs, each with the verdict that it gets under this version."""
+    from rich.text import Text
+
+    from unvanish import codec, store
+
+    if json_path is not None:
+        check_output(json_path, force)
+    found = store.runs(Path(".unvanish"))
+    entries = [_entry(summary) for summary in found[:limit]]
+    if json_path is not None:
+        plain = {"schema": SCHEMA, "total": len(found), "runs": entries}
+        write_output(json_path, codec.dumps(codec.to_plain(plain)), force)
+        if json_path != "-":
+            click.echo(_("Wrote {path}").format(path=json_path))
+        return
+    if not found:
+        show(Text(_("No runs are saved here. Record one with: unvanish run train.py")))
+        return
+    show(_table(entries))
+    if len(found) > limit:
+        show(Text(_("… and {count} older (--limit)").format(count=len(found) - limit)))
+
+
+def _entry(summary: RunSummary) -> dict[str, Any]:
+    """Return one run as plain data; of a damaged one only where it is and what is wrong."""
+    entry: dict[str, Any] = {
+        "id": summary.id,
+        "path": str(summary.path),
+        "bytes": summary.bytes,
+        "damaged": summary.damaged,
+    }
+    if summary.head is None:
+        return entry
+    head = summary.head
+    return {
+        **entry,
+        "kind": head.kind,
+        "created": head.created,
+        "command": head.command,
+        "ending": head.ending,
+        "exit_code": head.exit_code,
+        "seconds": head.seconds,
+        "models": [
+            {"name": model.name, "type": model.type, "steps": len(model.steps)}
+            for model in head.models
+        ],
+        **_judged(summary.path),
+    }
+
+
+def _judged(path: Path) -> dict[str, Any]:
+    from unvanish import store
+    from unvanish.diagnose import diagnose
+    from unvanish.diagnose.config import load_config
+    from unvanish.errors import UnvanishError
+
+    config = load_config(Path.cwd())
+    try:
+        diagnosis = diagnose(store.load(str(path), path.parent), config)
+    except UnvanishError:  # nothing was traced, or only the head of the file can be read
+        return {"verdict": None, "training": None}
+    return {"verdict": diagnosis.verdict, "training": diagnosis.training}
+
+
+def _table(entries: list[dict[str, Any]]) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
+    from unvanish import words
+
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for head in (_("id"), _("started (UTC)"), _("command")):
+        table.add_column(Text(head), overflow="fold")
+    table.add_column(Text(_("steps")), justify="right")
+    table.add_column(Text(_("verdict")))
+    table.add_column(Text(_("training")))
+    for entry in entries:
+        name = words.shorten(words.printable(entry["id"]), 32)
+        if entry["damaged"] is not None:
+            table.add_row(
+                Text(name), "", Text(_("damaged: {why}").format(why=entry["damaged"]), style="red")
+            )
+            continue
+        command_line = words.printable(" ".join(entry["command"]))
+        steps = max((model["steps"] for model in entry["models"]), default=0)
+        verdict, training = entry["verdict"], entry["training"]
+        table.add_row(
+            Text(name, style="bold"),
+            Text(words.printable(entry["created"][:16].replace("T", " "))),
+            Text(words.shorten(command_line, 40)),
+            Text(str(steps)),
+            Text(words.verdict_name(verdict) if verdict else words.NONE),
+            Text(words.training_name(training) if training else words.NONE),
+        )
+    return table

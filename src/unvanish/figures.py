@@ -1,1 +1,0 @@
-"""Records to Plotly figures: pure functions, used by report, notebook and page alike."""

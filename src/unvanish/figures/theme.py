@@ -1,0 +1,167 @@
+"""How all figures look: colours for eyes of every kind, fonts, axes; and text made safe.
+
+Colours are those of Okabe and Ito (2008, "Color universal design"); factors that are shown and
+never blamed are grey and told apart by patterns. Figures have transparent backgrounds, so that the
+report can recolour their text and grid for the dark.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import plotly.graph_objects as go
+
+from unvanish import words
+from unvanish.i18n import _
+from unvanish.records import Factor, LayerSignal
+
+BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
+YELLOW, BLUE, VERMILLION, PURPLE = "#F0E442", "#0072B2", "#D55E00", "#CC79A7"
+GREY = "#8C8C8C"
+FONT = (
+    'system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", "Noto Sans CJK SC",'
+    ' "PingFang SC", "Microsoft YaHei", sans-serif'
+)
+MARKERS_UP_TO = 80  # points; a longer line has no markers
+INK, GRID = "#1f2328", "rgba(127,127,127,0.22)"
+
+
+@dataclass(frozen=True, slots=True)
+class Fill:
+    """The colour of a factor's bars and, for some, a pattern."""
+
+    color: str
+    pattern: str = ""
+
+
+FILLS: dict[Factor, Fill] = {
+    "slope": Fill(VERMILLION),
+    "weight": Fill(BLUE),
+    "recurrence": Fill(SKY),
+    "norm": Fill(GREEN),
+    "attention": Fill(PURPLE),
+    "gate": Fill(ORANGE),
+    "merge": Fill(YELLOW),
+    "loss": Fill(GREY),
+    "pool": Fill(GREY, "/"),
+    "scale": Fill(GREY, "."),
+    "opaque": Fill(GREY, "x"),
+}
+
+
+def figure(title: str, x: str, y: str, height: int = 400) -> go.Figure:
+    """Return an empty figure with the common layout."""
+    made = go.Figure()
+    made.update_layout(
+        template="none",
+        title={"text": title, "x": 0, "xref": "paper", "font": {"size": 16}},
+        height=height,
+        margin={"l": 64, "r": 16, "t": 64, "b": 48},
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+        font={"family": FONT, "size": 13, "color": INK},
+        hoverlabel={"align": "left", "font": {"family": FONT}},
+        hovermode="closest",
+        legend={
+            "orientation": "h",
+            "x": 0,
+            "xanchor": "left",
+            "y": 1.02,
+            "yanchor": "bottom",
+            "itemsizing": "constant",
+        },
+    )
+    made.update_xaxes(**_axis(x), zeroline=False)
+    made.update_yaxes(**_axis(y))
+    return made
+
+
+def two_rows(title: str, x: str, upper: str, lower: str, height: int = 520) -> go.Figure:
+    """Return an empty figure of two panels above each other: axes y (upper) and y2, one x."""
+    made = figure(title, x, upper, height)
+    made.update_layout(
+        yaxis={"domain": [0.56, 1]},
+        yaxis2={**_axis(lower), "domain": [0, 0.44], "anchor": "x"},
+        xaxis={"anchor": "y2"},
+    )
+    return made
+
+
+def _axis(title: str) -> dict[str, Any]:
+    return {
+        "title": {"text": title, "standoff": 8},
+        "gridcolor": GRID,
+        "zerolinecolor": GRID,
+        "linecolor": GRID,
+        "automargin": True,
+        "ticks": "",
+    }
+
+
+def safe(text: str) -> str:
+    """Return `text` so that Plotly, which reads a little HTML in every text, shows it as it is."""
+    printable = words.printable(text)
+    return printable.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def name(path: str | None, columns: int = 60) -> str:
+    """Return the path of a module for a hover text."""
+    return safe(words.shorten(words.module_name(path), columns))
+
+
+def tick(path: str | None, columns: int = 16) -> str:
+    """Return the path of a module for a tick: its last two parts."""
+    parts = words.module_name(path).split(".")
+    return safe(words.shorten(".".join(parts[-2:]), columns))
+
+
+def depth_title() -> str:
+    """Return the title of an axis that counts layers."""
+    return _("layers in forward order: the input (left) to the output (right)")
+
+
+def layer_ticks(layers: Sequence[LayerSignal]) -> dict[str, Any]:
+    """Return the ticks of an axis that counts `layers`: one each, for the page to thin out."""
+    values = list(range(len(layers)))
+    texts = [tick(layer.module) + (f" #{layer.call}" if layer.call else "") for layer in layers]
+    return {
+        "tickmode": "array",
+        "tickvals": values,
+        "ticktext": texts,
+        "range": [-0.7, len(layers) - 0.3],
+        "showgrid": False,
+    }
+
+
+def layer_hover(layer: LayerSignal, *lines: str) -> str:
+    """Return a hover text on `layer`; the lines are safe already."""
+    place = name(layer.module) + (f" #{layer.call}" if layer.call else "")
+    return "<br>".join([f"<b>{place}</b>", safe(layer.type), *lines])
+
+
+def points(
+    label: str,
+    xs: Sequence[float],
+    ys: Sequence[float | None],
+    hovertext: Sequence[str],
+    *,
+    color: str,
+    symbol: str = "circle",
+    mode: str | None = None,
+    axis: str = "y",
+) -> go.Scatter:
+    """Return a line with markers, or a bare line where there are too many of them."""
+    return go.Scatter(
+        name=label,
+        x=list(xs),
+        y=[y if y is not None and math.isfinite(y) else None for y in ys],
+        mode=mode or ("lines+markers" if len(xs) <= MARKERS_UP_TO else "lines"),
+        line={"color": color, "width": 2},
+        marker={"color": color, "symbol": symbol, "size": 7, "line": {"color": color, "width": 1}},
+        hovertext=list(hovertext),
+        hoverinfo="text",
+        yaxis=axis,
+    )

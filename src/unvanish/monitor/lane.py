@@ -1,0 +1,184 @@
+"""One model over a run: the optimiser that trains it, its steps, and what was traced of it."""
+
+from __future__ import annotations
+
+import math
+import weakref
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from unvanish.measure import NameBook, PendingTrace
+from unvanish.monitor.losses import StepHistory, arrive
+from unvanish.monitor.optimizers import ids_of, not_finite
+from unvanish.records import (
+    GradientState,
+    ModelRun,
+    OptimizerFacts,
+    ParameterFacts,
+    ParameterSignal,
+    Trace,
+)
+
+_TRACES_MOST = 64
+_LATEST_KEPT = 16
+_BEST_FIRST: tuple[GradientState, ...] = ("some", "nonfinite", "zero", "none")
+
+
+@dataclass(slots=True, eq=False)
+class Lane:
+    """A model in the making. `step` is the number of its next step."""
+
+    optimizers: list[weakref.ref[Optimizer]]
+    optimizer: OptimizerFacts | None = None
+    name: str = ""
+    type: str = ""
+    step: int = 0
+    last_seen: int = 0  # backward passes of the whole script when it was last heard of
+    history: StepHistory = field(default_factory=StepHistory)
+    traces: list[Trace] = field(default_factory=list)
+    reached: frozenset[int] = frozenset()  # ids of the parameters that its last trace reached
+    parameters: dict[str, ParameterFacts] = field(default_factory=dict)
+    units: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    # layer key -> which units were ever on, and which were seen at all, on the device
+
+    def trains(self, optimizer: Optimizer) -> bool:
+        """Whether `optimizer` is one of those that step this model."""
+        return any(reference() is optimizer for reference in self.optimizers)
+
+    def held(self) -> frozenset[int]:
+        """Return the ids of the parameters that this model's optimisers hold."""
+        alive = [optimizer for reference in self.optimizers if (optimizer := reference())]
+        return frozenset(identity for optimizer in alive for identity in ids_of(optimizer))
+
+    def see(
+        self,
+        pending: PendingTrace,
+        trace: Trace,
+        names: NameBook,
+        held: frozenset[int],
+        optimised: frozenset[int] | None,
+    ) -> None:
+        """Take in a traced pass.
+
+        `held` are the ids of the parameters in this model's optimisers, `optimised` of those in
+        any (None: there is no optimiser).
+        """
+        self._see_models(pending, names, held)
+        self._see_parameters(pending, trace, names, held, optimised)
+        self._see_units(pending)
+        self.traces.append(trace)
+        if len(self.traces) > _TRACES_MOST:
+            # Thin out the middle of a long run; the start and what went wrong stay.
+            earlier, latest = self.traces[:-_LATEST_KEPT], self.traces[-_LATEST_KEPT:]
+            kept = [
+                one
+                for position, one in enumerate(earlier)
+                if position % 2 == 0 or one.nonfinite is not None
+            ]
+            self.traces = [*kept, *latest]
+
+    def _see_models(self, pending: PendingTrace, names: NameBook, held: frozenset[int]) -> None:
+        own = [
+            model
+            for model in pending.models
+            if any(id(parameter) in held for parameter in model.parameters())
+        ] or list(pending.models)
+        if not self.name:
+            self.name = " + ".join(names.root_name(model) for model in own)
+            self.type = " + ".join(type(model).__name__ for model in own)
+
+    def _see_parameters(
+        self,
+        pending: PendingTrace,
+        trace: Trace,
+        names: NameBook,
+        held: frozenset[int],
+        optimised: frozenset[int] | None,
+    ) -> None:
+        signals = {signal.name: signal for signal in trace.parameters}
+        called = set(pending.called_modules())
+        for identity, (name, owner) in _own(pending, names, held, optimised or frozenset()).items():
+            parameter = getattr(owner, name.rpartition(".")[2])
+            signal = signals.get(name)
+            known = self.parameters.get(name)
+            state: GradientState = "none" if signal is None else gradient_state(signal)
+            weight = None if signal is None else signal.weight_log10
+            self.parameters[name] = ParameterFacts(
+                name=name,
+                module=name.rpartition(".")[0],
+                type=type(owner).__name__,
+                numel=parameter.numel(),
+                requires_grad=parameter.requires_grad or bool(known and known.requires_grad),
+                registered=names.is_registered(owner),
+                in_optimizer=None if optimised is None else identity in optimised,
+                # Some modules use a child's parameters without calling the child.
+                called=bool(known and known.called)
+                or owner in called
+                or identity in pending.parameters,
+                gradient=state
+                if known is None
+                else min(state, known.gradient, key=_BEST_FIRST.index),
+                weight_log10=weight if weight is not None or known is None else known.weight_log10,
+            )
+
+    def _see_units(self, pending: PendingTrace) -> None:
+        for key, (on, seen) in pending.units_on().items():
+            known = self.units.get(key)
+            if known is not None and known[0].shape == on.shape:
+                on, seen = on | known[0], seen | known[1]
+            self.units[key] = (on, seen)
+
+    def _always_dead(self) -> dict[str, float]:
+        """Return the share of units that no traced batch ever switched on, in one transfer."""
+        if not self.units:
+            return {}
+        with torch.no_grad():
+            shares = [
+                (~on & seen).sum() / seen.sum().clamp(min=1) for on, seen in self.units.values()
+            ]
+            values = arrive(shares)
+        return dict(zip(self.units, values, strict=True))
+
+    def model_run(self) -> ModelRun:
+        """Return what is known so far as a record."""
+        return ModelRun(
+            name=self.name,
+            type=self.type,
+            traces=tuple(self.traces),
+            steps=tuple(self.history.records),
+            optimizer=self.optimizer,
+            parameters=tuple(self.parameters.values()),
+            always_dead=self._always_dead(),
+        )
+
+
+def _own(
+    pending: PendingTrace, names: NameBook, held: frozenset[int], optimised: frozenset[int]
+) -> dict[int, tuple[str, nn.Module]]:
+    """Return, by id, names and owners of what a model's optimisers hold, or nobody's do.
+
+    What only another model's optimiser holds (the discriminator that a generator's loss passes) is
+    not this model's. What was called, but has no part in the loss, is.
+    """
+    found = {
+        identity: item
+        for identity, item in pending.named_parameters.items()
+        if identity in held or identity not in optimised
+    }
+    for model in pending.idle_models:
+        for identity, (name, owner) in names.parameter_names(model.modules()).items():
+            if identity in held:
+                found[identity] = (f"{names.root_name(model)}.{name}", owner)
+    return found
+
+
+def gradient_state(signal: ParameterSignal) -> GradientState:
+    """Return in one word what gradient a parameter got."""
+    if signal.grad_log10 is None:
+        return "none"
+    if not_finite(signal.grad_log10):
+        return "nonfinite"
+    return "zero" if signal.grad_log10 == -math.inf else "some"

@@ -1,0 +1,146 @@
+"""One watched program, from its first line to its record.
+
+Nothing here imports torch: the script does, and then we begin to listen.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from unvanish.errors import NoSignalError
+from unvanish.i18n import _
+from unvanish.monitor.arrival import TorchArrival
+from unvanish.monitor.children import Children
+from unvanish.monitor.program import Outcome, Program
+from unvanish.monitor.schedule import WatchOptions
+from unvanish.monitor.silence import NothingSeen
+from unvanish.records import Diagnosis, Run
+
+if TYPE_CHECKING:
+    from unvanish.monitor.session import Session
+
+
+@dataclass(frozen=True, slots=True)
+class Launched:
+    """How the program ended, and its record or why there is none. `rank` is torchrun's."""
+
+    outcome: Outcome
+    run: Run | None
+    nothing: NoSignalError | None
+    rank: int
+
+
+def launch(
+    program: Program,
+    options: WatchOptions,
+    *,
+    directory: str,
+    say: Callable[[str], None],
+    diagnose: Callable[[Run], Diagnosis] | None = None,
+) -> Launched:
+    """Run `program` watched; `say` prints lines of ours while it runs.
+
+    The program's own output, traceback and exit status are as without us. Raises UsageError where
+    there is nothing to run. In a forked child that comes back from the program, exits.
+    """
+    return _Launch(program, options, directory, say, diagnose).go()
+
+
+class _Launch:
+    def __init__(
+        self,
+        program: Program,
+        options: WatchOptions,
+        directory: str,
+        say: Callable[[str], None],
+        diagnose: Callable[[Run], Diagnosis] | None,
+    ) -> None:
+        self._program = program
+        self._options = options
+        self._directory = directory
+        self._say = say
+        self._diagnose = diagnose
+        self._pid = os.getpid()
+        self._rank, self._ranks = _ranks()
+        self._session: Session | None = None
+
+    def go(self) -> Launched:
+        arrival, children = TorchArrival(self._begin), Children()
+        leave = self._warn_on_exit()
+        children.install()
+        arrival.wait()
+        try:
+            outcome = self._program.execute()
+        finally:
+            arrival.cancel()
+            children.remove()
+            leave()
+        if os.getpid() != self._pid:  # a child that the script forked: it is not watched
+            sys.exit(outcome.exit_code)
+        return self._launched(outcome, children.notes())
+
+    def _begin(self) -> None:
+        """Listen from here on: torch has just been imported."""
+        if os.getpid() != self._pid:
+            return
+        try:
+            from unvanish.monitor.session import Session
+
+            self._session = Session(
+                self._options,
+                kind="run",
+                command=self._program.command,
+                directory=self._directory,
+                say=self._say,
+                diagnose=self._diagnose,
+                rank=self._rank,
+                ranks=self._ranks,
+            )
+            self._session.begin()
+        except Exception as error:  # a failure of ours must not stop the script
+            self._say(
+                _("cannot watch this script ({error}); it runs on unwatched").format(
+                    error=f"{type(error).__name__}: {error}"
+                )
+            )
+
+    def _launched(self, outcome: Outcome, notes: tuple[str, ...]) -> Launched:
+        session = self._session
+        if session is None:
+            nothing = NothingSeen(torch_imported="torch" in sys.modules).error(outcome.error)
+            return Launched(outcome, None, nothing, self._rank)
+        session.end()
+        run = session.run(outcome, notes)
+        if run.models:
+            return Launched(outcome, run, None, self._rank)
+        return Launched(outcome, None, session.nothing_seen().error(outcome.error), self._rank)
+
+    def _warn_on_exit(self) -> Callable[[], None]:
+        """Say what `os._exit` means for us: it ends the process at once, and nothing is saved."""
+        original = os._exit
+
+        @functools.wraps(original)
+        def warn_and_exit(status: int) -> None:
+            if os.getpid() == self._pid and self._rank == 0:
+                self._say(_("the script ended itself with os._exit; use sys.exit to get a verdict"))
+            original(status)
+
+        os._exit = warn_and_exit  # type: ignore[assignment]
+
+        def restore() -> None:
+            os._exit = original
+
+        return restore
+
+
+def _ranks() -> tuple[int, int]:
+    """Return this process's rank and the number of ranks, as torchrun tells them."""
+    try:
+        return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    except ValueError:
+        return 0, 1

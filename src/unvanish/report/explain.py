@@ -1,0 +1,167 @@
+"""What each picture shows and how to read it, in words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from unvanish.i18n import _
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """The title of a picture, what it shows in a line, and how to read it in paragraphs."""
+
+    title: str
+    caption: str
+    help: tuple[str, ...]
+
+
+def explanation(picture: str) -> Explanation:
+    """Return the explanation of the picture of that name."""
+    return {
+        "waterfall": _waterfall,
+        "levels": _levels,
+        "slopes": _slopes,
+        "loss": _loss,
+        "recurrence": _recurrence,
+        "forward": _forward,
+        "parameters": _parameters,
+    }[picture]()
+
+
+def _waterfall() -> Explanation:
+    return Explanation(
+        _("From the loss to the input, factor by factor"),
+        _("Each bar multiplies the backward signal. Where the stairs fall, it vanishes."),
+        (
+            _(
+                "The backward signal is the gradient of the loss with respect to the output of"
+                " each op. It starts at the loss, on the left, and travels back to the input, on"
+                " the right. Every op multiplies its size by a gain. The scale counts powers of"
+                " ten, so the gains add up: a bar that goes down by 0.6 is a gain of ×0.25."
+            ),
+            _(
+                "Colours tell the factor of the chain rule: the slope of an activation, the"
+                " weights of a linear map, a normalisation, a merge where branches meet again."
+                " Grey factors (the loss, pooling, constants) are shown and never blamed."
+            ),
+            _(
+                "Healthy: the stairs go up and down and end within a few powers of ten of where"
+                " they began. Vanishing: they fall all the way. Exploding: they climb. The bars"
+                " add up exactly to the ratio of the gradients at both ends."
+            ),
+        ),
+    )
+
+
+def _levels() -> Explanation:
+    return Explanation(
+        _("Level against depth"),
+        _("The size of the gradient at the output of every layer, for the sampled steps."),
+        (
+            _(
+                "Each line is one step of training, from the input on the left to the output on"
+                " the right. The thick line is the step that the verdict rests on; among the"
+                " others, the darker the later."
+            ),
+            _(
+                "Flat is healthy. A line that falls toward the left vanishes on its way back to"
+                " the input, one that rises toward the left explodes. A whole line that moves up"
+                " or down only follows the loss. Triangles are gradients that are exactly zero,"
+                " crosses those that are not finite."
+            ),
+        ),
+    )
+
+
+def _slopes() -> Explanation:
+    return Explanation(
+        _("Slope and saturation of the activations"),
+        _("How much each activation lets through, and how many of its units are stuck."),
+        (
+            _(
+                "Above: the derivative of the activation, as root mean square over units and"
+                " samples. The dash is its reference: 1, or 0.71 for a ReLU, which is off for"
+                " half of its inputs. The sigmoid never reaches more than 0.25."
+            ),
+            _(
+                "Below: a unit is saturated for a sample when its slope is below 7 % of the"
+                " greatest slope (for the sigmoid: |z| > 4), off when its slope is exactly 0, and"
+                " dead when it is off for every sample of the batch. A ReLU that is off for half"
+                " of its inputs is healthy; dead units learn nothing."
+            ),
+        ),
+    )
+
+
+def _loss() -> Explanation:
+    return Explanation(
+        _("The loss, and the sampled steps"),
+        _("What training does, and at which steps the backward signal was measured."),
+        (
+            _(
+                "The line is the loss of every step, the dots are the steps whose backward pass"
+                " was measured. Diamonds are steps that a gradient scaler skipped; crosses are"
+                " losses that are not finite."
+            ),
+            _(
+                "A loss that does not fall though the signal is healthy has another cause: the"
+                " data, the labels, the learning rate."
+            ),
+        ),
+    )
+
+
+def _recurrence() -> Explanation:
+    return Explanation(
+        _("The recurrent signal against time"),
+        _("The size of the gradient at every time step of the recurrent layers."),
+        (
+            _(
+                "A recurrent layer uses the same weights at every time step, so its factor is"
+                " multiplied as often as the sequence is long. The last time step, on the right,"
+                " is nearest to the loss."
+            ),
+            _(
+                "A line that falls toward the left forgets: what happened early in the sequence"
+                " cannot be learnt. One that rises toward the left explodes."
+            ),
+        ),
+    )
+
+
+def _forward() -> Explanation:
+    return Explanation(
+        _("The forward signal"),
+        _("The size of what each layer puts out, and whether its samples still differ."),
+        (
+            _(
+                "Above: the root mean square of the outputs, in powers of ten. It should neither"
+                " die out nor blow up with depth."
+            ),
+            _(
+                "Below: the mean cosine between the outputs of two samples. Where it reaches 1,"
+                " all inputs look the same to the layers after it, and nothing can be learnt,"
+                " whatever the gradient's size. The share of samples that take part in the"
+                " backward signal is shown where it was measured."
+            ),
+        ),
+    )
+
+
+def _parameters() -> Explanation:
+    return Explanation(
+        _("The parameters and their gradients"),
+        _("The gradient that reaches each layer's weights, and what the optimiser makes of it."),
+        (
+            _(
+                "Above: the norms of the weights and of their gradients, in powers of ten. A"
+                " cross marks weights that no gradient reached at all."
+            ),
+            _(
+                "Below: the size of the optimiser's step against the size of the weights. Around"
+                " −3 (a thousandth) is usual; a layer far below the others hardly moves, one at"
+                " −1 or above is thrown about. Adam rescales small gradients, SGD does not."
+            ),
+        ),
+    )

@@ -1,0 +1,223 @@
+"""What a report shows first: the gravest model, the step its verdict rests on, the one picture."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from unvanish import words
+from unvanish.i18n import _
+from unvanish.records import (
+    Diagnosis,
+    Finding,
+    ModelDiagnosis,
+    ModelRun,
+    OptimizerFacts,
+    Run,
+    Trace,
+    Verdict,
+    Where,
+)
+from unvanish.report.layers import totals
+
+LONGEST_TITLE = 300  # characters
+# The pictures that can show a verdict, the best first; a report falls back to the next.
+PICTURES: dict[Verdict, tuple[str, ...]] = {
+    "vanishing": ("waterfall", "levels"),
+    "exploding": ("waterfall", "levels"),
+    "dead-units": ("slopes", "waterfall"),
+    "forward-collapse": ("forward", "waterfall"),
+    "non-finite": ("loss", "waterfall"),
+    "cut-graph": ("parameters", "levels"),
+    "loss-head": ("waterfall", "loss"),
+    "update-size": ("parameters", "loss"),
+    "healthy": ("waterfall", "levels"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Focus:
+    """One model with the trace that its verdict rests on (None: nothing was traced)."""
+
+    run: ModelRun
+    diagnosis: ModelDiagnosis
+    trace: Trace | None
+
+    @property
+    def gravest(self) -> Finding | None:
+        """The finding that the verdict comes from."""
+        return self.diagnosis.findings[0] if self.diagnosis.findings else None
+
+    @property
+    def pictures(self) -> tuple[str, ...]:
+        """Names of the pictures that show the verdict, the best first."""
+        first = self.gravest
+        if first is not None and first.factor == "recurrence":
+            return ("recurrence", *PICTURES[self.diagnosis.verdict])
+        return PICTURES[self.diagnosis.verdict]
+
+
+def models(diagnosis: Diagnosis) -> list[Focus]:
+    """Return one Focus for each model, that of the gravest finding first."""
+    judged = {model.name: model for model in diagnosis.models}
+    unjudged = (diagnosis.verdict, diagnosis.training)
+    order = list(dict.fromkeys(finding.model for finding in diagnosis.findings))
+    found = [
+        Focus(
+            run,
+            verdict := judged.get(run.name, ModelDiagnosis(run.name, *unjudged, ())),
+            trace_of(run, verdict.findings[0] if verdict.findings else None),
+        )
+        for run in diagnosis.run.models
+    ]
+    return sorted(
+        found, key=lambda one: order.index(one.run.name) if one.run.name in order else len(order)
+    )
+
+
+def trace_of(run: ModelRun, finding: Finding | None) -> Trace | None:
+    """Return the trace at the step of `finding`; without one, the last that has layers."""
+    if finding is not None and finding.step is not None:
+        for trace in run.traces:
+            if trace.step == finding.step and trace.layers:
+                return trace
+    return next((trace for trace in reversed(run.traces) if trace.layers), None)
+
+
+def sentence(diagnosis: Diagnosis) -> str:
+    """Return the verdict in one sentence: its name, and what the gravest finding says."""
+    if not any(model.traces for model in diagnosis.run.models) and not diagnosis.findings:
+        return _("Nothing was measured: no backward pass was sampled.")
+    name = words.verdict_name(diagnosis.verdict)
+    finding = told(diagnosis)
+    if finding is None:
+        return _("{verdict}.").format(verdict=name)
+    title = _closed(title_of(finding))
+    if len(diagnosis.run.models) > 1:
+        model = words.printable(finding.model)
+        return _("{verdict} ({model}): {title}").format(verdict=name, model=model, title=title)
+    if diagnosis.verdict == "healthy":
+        return title
+    return _("{verdict}: {title}").format(verdict=name, title=title)
+
+
+def severity(diagnosis: Diagnosis) -> str:
+    """Return how grave the verdict is: "error", "warning" or "info"."""
+    if diagnosis.findings:
+        return diagnosis.findings[0].severity
+    return "info" if diagnosis.verdict == "healthy" else "error"
+
+
+def told(diagnosis: Diagnosis) -> Finding | None:
+    """Return the finding that the verdict's sentence tells of."""
+    first = diagnosis.findings[0] if diagnosis.findings else None
+    return first if first is not None and first.verdict == diagnosis.verdict else None
+
+
+def _closed(text: str) -> str:
+    """Return `text` with a full stop at its end."""
+    return text if text.endswith((".", "。", "!", "?")) else _("{sentence}.").format(sentence=text)
+
+
+def title_of(finding: Finding) -> str:
+    """Return the finding's own sentence; a layer's name in it may be of any length."""
+    return words.shorten(words.printable(finding.title), LONGEST_TITLE)
+
+
+def training(focus: Focus) -> str:
+    """Return what training does, in one sentence with its numbers."""
+    state = words.training_name(focus.diagnosis.training)
+    steps = focus.run.steps
+    if not steps:
+        return _("Training: {state}.").format(state=state)
+    if len(steps) == 1:
+        return _("Training: {state} (one step, loss {loss}).").format(
+            state=state, loss=words.loss(steps[0].loss)
+        )
+    return _("Training: {state} ({first} → {last} over {count} steps).").format(
+        state=state,
+        first=words.loss(steps[0].loss),
+        last=words.loss(steps[-1].loss),
+        count=len(steps),
+    )
+
+
+def optimizer(facts: OptimizerFacts) -> str:
+    """Return an optimiser as "SGD, lr 0.01"."""
+    rates = ", ".join(words.quantity(lr) for lr in dict.fromkeys(facts.lr))
+    return _("{optimizer}, lr {rates}").format(optimizer=words.printable(facts.name), rates=rates)
+
+
+def accounts(trace: Trace) -> list[str]:
+    """Say what the signal loses from the loss to the source, to which factors; and the probe."""
+    found = []
+    path, probe = trace.main_path, trace.probe
+    if path is not None and path.edges:
+        whole = path.source_level_log10 - path.root_level_log10
+        parts = [
+            f"{words.factor_name(factor)} {words.decades(gain)}"
+            for factor, gain in totals(path).items()
+        ]
+        text = _("From the loss to {source}: {times} ({decades} = {parts})").format(
+            source=words.shorten(words.module_name(path.source_module), 24),
+            times=words.times(whole),
+            decades=words.decades(whole),
+            parts=", ".join(parts),
+        )
+        found.append(text)
+    if probe is not None:
+        text = _("Of a random signal at the output, {gain} arrives there ({low} to {high})").format(
+            gain=words.times(probe.gain_log10),
+            low=words.times(probe.low_log10),
+            high=words.times(probe.high_log10),
+        )
+        found.append(text)
+    return found
+
+
+def ending(run: Run) -> str:
+    """Return how the script ended, with its exit code or the last line of its traceback."""
+    text = {
+        "finished": _("finished"),
+        "steps-reached": _("ended after the steps asked for"),
+        "exited": _("called exit, code {code}"),
+        "crashed": _("crashed: {error}"),
+        "interrupted": _("interrupted"),
+    }[run.ending]
+    return text.format(code=run.exit_code, error=words.printable(run.error or ""))
+
+
+def where(place: Where) -> str:
+    """Return a place as "net.1, SigmoidBackward0, train.py:31"; "" if nothing is known."""
+    parts = []
+    if place.module is not None:
+        name = words.module_name(place.module)
+        parts.append(f"{name} #{place.call}" if place.call else name)
+    if place.op is not None:
+        parts.append(words.printable(place.op))
+    if place.source is not None:
+        parts.append(f"{words.printable(place.source.file)}:{place.source.line}")
+    return ", ".join(parts)
+
+
+def degradations(diagnosis: Diagnosis) -> list[str]:
+    """Return what could not be measured, each note once, with the steps it concerns."""
+    notes = [words.printable(note) for note in diagnosis.run.notes]
+    for model in diagnosis.run.models:
+        at: dict[str, list[int]] = {}
+        for trace in model.traces:
+            for note in trace.notes:
+                at.setdefault(note, []).append(trace.step)
+        for note, steps in at.items():
+            text = words.printable(note).rstrip(".。")
+            where = _("every sampled step") if len(steps) == len(model.traces) else _steps(steps)
+            if len(diagnosis.run.models) > 1:
+                where = f"{words.printable(model.name)}, {where}"
+            notes.append(_("{note} ({where}).").format(note=text, where=where))
+    return list(dict.fromkeys(notes))
+
+
+def _steps(steps: Iterable[int], most: int = 6) -> str:
+    listed = list(steps)
+    text = ", ".join(str(step) for step in listed[:most]) + (", …" if len(listed) > most else "")
+    return _("step {steps}").format(steps=text)

@@ -1,0 +1,111 @@
+// Draws the figures of the report, in the colours of the page, at the width of the window.
+(function () {
+  "use strict";
+  const NARROW = 640;
+  const PER_TICK = 26; // pixels that a slanted label takes along its axis
+  const dark = window.matchMedia("(prefers-color-scheme: dark)");
+  const plots = Array.from(document.querySelectorAll(".plot"));
+  const figures = new Map();
+  const BRIGHTER = { "#0072B2": "#3D9BE0", "#D55E00": "#EE7A22" }; // lines on a dark page
+  let printing = false;
+
+  function variable(name) {
+    return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+  }
+
+  function axes(layout) {
+    return Object.keys(layout).filter((key) => /^[xy]axis\d*$/.test(key));
+  }
+
+  // Shows every n-th label, so that labels never run into each other.
+  function thinned(axis, width) {
+    const room = Math.max(2, Math.floor((width - 90) / PER_TICK));
+    const stride = Math.ceil(axis.tickvals.length / room);
+    const keep = (list) => list.filter((_, index) => index % stride === 0);
+    return { tickvals: keep(axis.tickvals), ticktext: keep(axis.ticktext) };
+  }
+
+  function layoutFor(figure, width) {
+    const layout = structuredClone(figure.layout);
+    const [ink, grid, surface] = printing
+      ? ["#000000", "rgba(0,0,0,0.15)", "#ffffff"] // the page's own print colours come too late
+      : ["--fg", "--grid", "--surface"].map(variable);
+    layout.width = width;
+    layout.modebar = { bgcolor: "rgba(0,0,0,0)", color: variable("--muted"), activecolor: ink };
+    layout.font.color = ink;
+    layout.hoverlabel = Object.assign({}, layout.hoverlabel, {
+      bgcolor: surface, bordercolor: variable("--line"), font: { color: ink, family: layout.font.family },
+    });
+    if (width < NARROW) {
+      layout.margin = Object.assign({}, layout.margin, { l: 44, r: 8 });
+      layout.font.size = 11;
+      layout.dragmode = false; // leave one finger to scrolling
+    }
+    for (const name of axes(layout)) {
+      const axis = layout[name];
+      Object.assign(axis, { gridcolor: grid, zerolinecolor: grid, linecolor: grid });
+      if (axis.tickmode === "array") {
+        Object.assign(axis, thinned(axis, width), { tickangle: -45 });
+      }
+      if (width < NARROW && axis.title && name.startsWith("x")) {
+        axis.title.text = axis.title.text.replace(/: /, ":<br>");
+      }
+    }
+    return layout;
+  }
+
+  function dataFor(figure) {
+    const data = structuredClone(figure.data);
+    if (dark.matches && !printing) {
+      for (const trace of data) {
+        for (const part of [trace.line, trace.marker, trace.marker && trace.marker.line]) {
+          if (part && BRIGHTER[part.color]) part.color = BRIGHTER[part.color];
+        }
+      }
+    }
+    return data;
+  }
+
+  function draw(plot) {
+    const figure = figures.get(plot.id);
+    const width = printing ? 680 : plot.clientWidth;
+    const config = {
+      displaylogo: false,
+      displayModeBar: width < NARROW ? false : "hover",
+      modeBarButtons: [["toImage"], ["zoom2d", "pan2d"], ["zoomIn2d", "zoomOut2d", "resetScale2d"]],
+      toImageButtonOptions: { format: "svg", filename: plot.id },
+    };
+    const layout = layoutFor(figure, width);
+    layout.height = plot.clientHeight;
+    return Plotly.react(plot, dataFor(figure), layout, config);
+  }
+
+  function drawAll() {
+    return Promise.all(plots.map(draw));
+  }
+
+  // One figure a frame: the first is seen while the others are still being drawn.
+  function drawInTurn(index) {
+    if (index < plots.length) {
+      draw(plots[index]).then(() => requestAnimationFrame(() => drawInTurn(index + 1)));
+    } else {
+      document.documentElement.dataset.drawn = "true";
+    }
+  }
+
+  for (const plot of plots) {
+    figures.set(plot.id, JSON.parse(document.getElementById(plot.id + "-data").textContent));
+  }
+  let last = document.body.clientWidth;
+  let waiting = 0;
+  window.addEventListener("resize", () => {
+    if (document.body.clientWidth === last) return;
+    last = document.body.clientWidth;
+    clearTimeout(waiting);
+    waiting = setTimeout(drawAll, 120);
+  });
+  dark.addEventListener("change", drawAll);
+  window.addEventListener("beforeprint", () => { printing = true; drawAll(); });
+  window.addEventListener("afterprint", () => { printing = false; drawAll(); });
+  drawInTurn(0);
+})();
