@@ -109,9 +109,9 @@ class Trunk:
         return max(1, factors.count("weight"), factors.count("norm"))
 
     @cached_property
-    def per_layer(self) -> float:
-        """Geometric mean of the gain a layer, as a factor: 0.14 means x0.14 a layer."""
-        return float(10 ** (self.ratio_in_space / self.layers))
+    def per_layer_log10(self) -> float:
+        """Mean gain a layer, in decades."""
+        return self.ratio_in_space / self.layers
 
     @cached_property
     def _in_space(self) -> list[TrunkEdge]:

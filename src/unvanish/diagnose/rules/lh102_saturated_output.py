@@ -36,12 +36,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from unvanish.diagnose.phrases import place
 from unvanish.diagnose.rule import Rule
 from unvanish.diagnose.trunk import flat_share, head_length
-from unvanish.diagnose.trunk_findings import place
 from unvanish.diagnose.view import TraceView, View
 from unvanish.i18n import _
 from unvanish.records import Evidence, Finding, LayerSignal, PathEdge, Where
+from unvanish.words import percent
 
 _ERRORS = ("MseLoss", "L1Loss", "SmoothL1Loss", "HuberLoss", "Pow", "Abs")
 _OUTPUTS = ("Sigmoid", "Tanh", "Hardsigmoid", "Hardtanh")
@@ -61,7 +62,7 @@ def check(view: View) -> Sequence[Finding]:
     assert edge is not None
     assert layer is not None
     title = _(
-        "{share:.0%} of the outputs of {where} are saturated, and the error is multiplied by their"
+        "{share} of the outputs of {where} are saturated, and the error is multiplied by their"
         " slope: where they are wrong they cannot learn."
     )
     return [
@@ -70,7 +71,7 @@ def check(view: View) -> Sequence[Finding]:
             family="LH",
             verdict="loss-head",
             severity="error",
-            title=title.format(share=flat_share(layer), where=place(edge.module)),
+            title=title.format(share=percent(flat_share(layer)), where=place(edge.module)),
             where=Where(edge.module, edge.op, edge.call, view.source(edge.module)),
             factor="loss",
             evidence=(

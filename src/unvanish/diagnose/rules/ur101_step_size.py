@@ -40,10 +40,10 @@ from collections.abc import Sequence
 from statistics import median
 
 from unvanish.diagnose.rule import Rule
-from unvanish.diagnose.trunk_findings import times
 from unvanish.diagnose.view import TraceView, View
 from unvanish.i18n import _
 from unvanish.records import Evidence, Finding, Severity, Where
+from unvanish.words import times
 
 
 def check(view: View) -> Sequence[Finding]:
@@ -92,7 +92,7 @@ def _finding(
         family="UR",
         verdict="update-size",
         severity=severity,
-        title=title.format(ratio=times(10**size)),
+        title=title.format(ratio=times(size)),
         where=Where(),
         factor=None,
         evidence=(
