@@ -98,16 +98,16 @@ def _table(entries: list[dict[str, Any]]) -> Table:
     from unvanish import words
 
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for head in (_("id"), _("started (UTC)"), _("command")):
-        table.add_column(Text(head), overflow="fold")
+    table.add_column(Text(_("id")), no_wrap=True)
+    table.add_column(Text(_("command")), no_wrap=True, overflow="ellipsis")
     table.add_column(Text(_("steps")), justify="right")
-    table.add_column(Text(_("verdict")))
-    table.add_column(Text(_("training")))
+    table.add_column(Text(_("verdict")), no_wrap=True)
+    table.add_column(Text(_("training")), no_wrap=True)
     for entry in entries:
         name = words.shorten(words.printable(entry["id"]), 32)
         if entry["damaged"] is not None:
             table.add_row(
-                Text(name), "", Text(_("damaged: {why}").format(why=entry["damaged"]), style="red")
+                Text(name), Text(_("damaged: {why}").format(why=entry["damaged"]), style="red")
             )
             continue
         command_line = words.printable(" ".join(entry["command"]))
@@ -115,10 +115,9 @@ def _table(entries: list[dict[str, Any]]) -> Table:
         verdict, training = entry["verdict"], entry["training"]
         table.add_row(
             Text(name, style="bold"),
-            Text(words.printable(entry["created"][:16].replace("T", " "))),
             Text(words.shorten(command_line, 40)),
             Text(str(steps)),
             Text(words.verdict_name(verdict) if verdict else words.NONE),
-            Text(words.training_name(training) if training else words.NONE),
+            Text(words.training_word(training) if training else words.NONE),
         )
     return table
