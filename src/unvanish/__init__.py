@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from unvanish.checking import check
     from unvanish.errors import UnvanishError
     from unvanish.meanfield.facade import critical, gain, theory
+    from unvanish.monitor.notebook import watch
     from unvanish.records import Diagnosis, Finding, Run, Trace
 
 # name -> module that defines it
@@ -28,6 +29,7 @@ _PUBLIC = {
     "critical": "unvanish.meanfield.facade",
     "gain": "unvanish.meanfield.facade",
     "theory": "unvanish.meanfield.facade",
+    "watch": "unvanish.monitor.notebook",
 }
 
 __all__ = [
@@ -41,6 +43,7 @@ __all__ = [
     "critical",
     "gain",
     "theory",
+    "watch",
 ]
 
 

@@ -22,6 +22,7 @@ from torch.nn.modules.module import (
     register_module_forward_pre_hook,
 )
 
+from unvanish.measure.dynamo import hide, uncompiled, unhide
 from unvanish.measure.forward import ForwardSignal, first_tensor, tensors_in
 from unvanish.measure.preserve import RandomStates
 from unvanish.records import SourceLine
@@ -120,10 +121,12 @@ class CallLog:
                 register_module_forward_pre_hook(self._enter),
                 register_module_forward_hook(self._leave, with_kwargs=True, always_call=True),
             ]
+            hide(handle.id for handle in self._handles)
 
     def remove(self) -> None:
         """Remove the global hooks and stop recording."""
         self.active = False
+        unhide(handle.id for handle in self._handles)
         for handle in self._handles:
             handle.remove()
         self._handles = []
@@ -148,6 +151,7 @@ class CallLog:
             self.calls, self.active, self._open.calls = state
             self._keep_inputs, self._forward_statistics = kept
 
+    @uncompiled
     def _enter(self, module: nn.Module, arguments: tuple[Any, ...]) -> None:
         if torch.compiler.is_compiling() or not self.active:
             return
@@ -174,6 +178,7 @@ class CallLog:
         calls.append(call)
         self._open.calls.append(call)
 
+    @uncompiled
     def _leave(self, module: nn.Module, arguments: tuple[Any, ...], *rest: Any) -> None:
         # `rest` is (keywords, output), and (output,) alone where the forward raised.
         stack = self._open.calls

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from unvanish.meanfield import slope_supremum
 from unvanish.measure.calls import ModuleCall
+from unvanish.measure.dynamo import uncompiled
 from unvanish.measure.graph import (
     Edge,
     Graph,
@@ -143,7 +144,7 @@ class BackwardPass:
             except Exception as error:  # measuring must never stop a backward
                 self.errors.append(f"{type(error).__name__}: {error}")
 
-        return see
+        return uncompiled(see)
 
     def _sample_hook(self, index: int) -> Any:
         def see(_grad_inputs: tuple[Any, ...], grad_outputs: tuple[Any, ...]) -> None:
@@ -162,7 +163,7 @@ class BackwardPass:
             if not _inside_transform():
                 self.receive_leaf(index, grad_outputs[0])
 
-        return see
+        return uncompiled(see)
 
     def receive_leaf(self, index: int, gradient: Tensor | None) -> None:
         """Take the whole gradient of a leaf: a parameter's, or that of data."""

@@ -23,6 +23,7 @@ from unvanish.errors import NoSignalError
 from unvanish.i18n import _
 from unvanish.measure import assemble, nonfinite
 from unvanish.measure.calls import CallLog, ModuleCall
+from unvanish.measure.dynamo import uncompiled, uncompiled_itself
 from unvanish.measure.graph import Graph
 from unvanish.measure.names import NameBook, unwrapped
 from unvanish.measure.passes import BackwardPass, ParameterSlots, prepare
@@ -36,7 +37,7 @@ from unvanish.records import LayerSignal, NonFinite, ParameterSignal, Trace
 class TraceOptions:
     """What to measure beside the signal itself."""
 
-    probes: int = 4  # random cotangents at the network's output, on a replay; 0: none
+    probes: int = 1  # random cotangents at the network's output, on a replay; 0: none
     open_fused: bool = True  # open fused recurrent layers on a replay
     keep_ops: bool = True  # keep every edge of the graph in the trace
     parameters: frozenset[int] = frozenset()  # ids of tensors known to be parameters
@@ -129,8 +130,9 @@ class BackwardTracer:
                 self.measured.also(node.register_prehook(self._enters(op.index)))
 
     def _enters(self, index: int) -> Callable[[Any], None]:
-        return lambda _gradients: self._running.append(index)
+        return uncompiled(lambda _gradients: self._running.append(index))
 
+    @uncompiled_itself
     def _backward_inside(self, tensors: Any, *arguments: Any, **keywords: Any) -> None:
         """Measure a backward that starts while the traced one runs, as part of it."""
         inside = torch._C._current_graph_task_id() != -1

@@ -7,6 +7,7 @@ child inherits our wrappers; they do nothing there.
 from __future__ import annotations
 
 import functools
+import itertools
 import os
 import shlex
 import subprocess
@@ -38,13 +39,14 @@ class Children:
 
         @functools.wraps(start)
         def start_and_count(process: BaseProcess) -> None:
+            target = _name(_target_of, process)  # before: start() forgets it
             start(process)
-            self._count(_target_of(process))
+            self._count(target)
 
         @functools.wraps(popen)
         def popen_and_count(process: Any, args: Any, *rest: Any, **options: Any) -> None:
             popen(process, args, *rest, **options)
-            self._count(_python_program(args))
+            self._count(_name(_python_program, args))
 
         def restore() -> None:
             process_class.start, popen_class.__init__ = start, popen
@@ -69,6 +71,13 @@ class Children:
     def _count(self, target: str | None) -> None:
         if target is not None and os.getpid() == self._pid:
             self._started[target] += 1
+
+
+def _name(find: Callable[[Any], str | None], what: Any) -> str | None:
+    try:
+        return find(what)
+    except Exception:  # starting processes is the script's business, and must not fail by us
+        return _("something unknown")
 
 
 def _target_of(process: Any) -> str | None:
@@ -96,7 +105,12 @@ def _python_program(args: Any) -> str | None:
         return None
     if not words or not os.path.basename(words[0]).startswith(_LAUNCHERS):
         return None
-    program = next((word for word in words[1:] if not word.startswith("-") or word == "-c"), None)
-    if program is None or program == "-c" or "_inductor" in program:
-        return None
-    return " ".join((os.path.basename(words[0]), program))
+    launcher = os.path.basename(words[0])
+    for word, following in itertools.pairwise([*words[1:], ""]):
+        if word == "-c" or "_inductor" in word:  # a line of code; torch.compile's own workers
+            return None
+        if word == "-m":
+            return f"{launcher} -m {following}"
+        if word.endswith(".py"):
+            return f"{launcher} {word}"
+    return None

@@ -43,6 +43,8 @@ class Closing:
     step: int
     passes: list[Pass]
     waits_for: set[int]  # ids of optimisers that hold parameters it reached
+    held: frozenset[int]  # ids of parameters of the lane's optimisers
+    optimised: frozenset[int] | None  # and of any optimiser (None: there is none)
     updates: dict[int, ParameterUpdate] = field(default_factory=dict)
     broken: set[int] = field(default_factory=set)  # parameters that the step made non-finite
     optimizer: str = ""  # class name of the one that did
@@ -50,6 +52,8 @@ class Closing:
     def add(self, optimizer: Optimizer, effect: optimizers.StepEffect) -> None:
         """Add what one of the optimisers did."""
         self.updates.update(effect.updates)
+        if self.lane.trains(optimizer):
+            self.held |= optimizers.ids_of(optimizer)
         self.waits_for.discard(id(optimizer))
         if effect.nonfinite and not self.broken:
             self.broken = set(effect.nonfinite)
@@ -60,18 +64,15 @@ class Closing:
         held = optimizers.ids_of(optimizer)
         return any(not held.isdisjoint(one.reached) for one in self.passes)
 
-    def resolve(self, names: NameBook, optimised: frozenset[int] | None) -> None:
-        """Bring the numbers to the host and hand the traces to the lane.
-
-        `optimised` are the ids of all parameters in any optimiser (None: there is none).
-        """
+    def resolve(self, names: NameBook) -> None:
+        """Bring the numbers to the host and hand the traces to the lane."""
         for one in self.passes:
             if one.pending is None:
                 continue
             trace = replace(one.pending.resolve(self.updates), step=self.step)
             if trace.nonfinite is None and self.broken:
                 trace = replace(trace, nonfinite=self._broken_parameter(one.pending))
-            self.lane.see(one.pending, trace, names, optimised)
+            self.lane.see(one.pending, trace, names, self.held, self.optimised)
         self.lane.history.arrive()
 
     def _broken_parameter(self, pending: PendingTrace) -> NonFinite | None:

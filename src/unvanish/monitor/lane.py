@@ -48,16 +48,26 @@ class Lane:
         """Whether `optimizer` is one of those that step this model."""
         return any(reference() is optimizer for reference in self.optimizers)
 
+    def held(self) -> frozenset[int]:
+        """Return the ids of the parameters that this model's optimisers hold."""
+        alive = [optimizer for reference in self.optimizers if (optimizer := reference())]
+        return frozenset(identity for optimizer in alive for identity in ids_of(optimizer))
+
     def see(
         self,
         pending: PendingTrace,
         trace: Trace,
         names: NameBook,
+        held: frozenset[int],
         optimised: frozenset[int] | None,
     ) -> None:
-        """Take in a traced pass. `optimised`: ids of what any optimiser holds (None: no such)."""
-        self._see_models(pending, names)
-        self._see_parameters(pending, trace, names, optimised)
+        """Take in a traced pass.
+
+        `held` are the ids of the parameters in this model's optimisers, `optimised` of those in
+        any (None: there is no optimiser).
+        """
+        self._see_models(pending, names, held)
+        self._see_parameters(pending, trace, names, held, optimised)
         self._see_units(pending)
         self.traces.append(trace)
         if len(self.traces) > _TRACES_MOST:
@@ -70,8 +80,7 @@ class Lane:
             ]
             self.traces = [*kept, *latest]
 
-    def _see_models(self, pending: PendingTrace, names: NameBook) -> None:
-        held = self._held()
+    def _see_models(self, pending: PendingTrace, names: NameBook, held: frozenset[int]) -> None:
         own = [
             model
             for model in pending.models
@@ -86,11 +95,12 @@ class Lane:
         pending: PendingTrace,
         trace: Trace,
         names: NameBook,
+        held: frozenset[int],
         optimised: frozenset[int] | None,
     ) -> None:
         signals = {signal.name: signal for signal in trace.parameters}
         called = set(pending.called_modules())
-        for identity, (name, owner) in self._own_parameters(pending, names, optimised).items():
+        for identity, (name, owner) in _own(pending, names, held, optimised or frozenset()).items():
             parameter = getattr(owner, name.rpartition(".")[2])
             signal = signals.get(name)
             known = self.parameters.get(name)
@@ -113,31 +123,6 @@ class Lane:
                 else min(state, known.gradient, key=_BEST_FIRST.index),
                 weight_log10=weight if weight is not None or known is None else known.weight_log10,
             )
-
-    def _own_parameters(
-        self, pending: PendingTrace, names: NameBook, optimised: frozenset[int] | None
-    ) -> dict[int, tuple[str, nn.Module]]:
-        """Return, by id, names and owners of what this model's optimisers hold or nobody does.
-
-        What only another model's optimiser holds (the discriminator that a generator's loss passes)
-        is not this model's. What was called, but has no part in the loss, is.
-        """
-        held = self._held()
-        found = {
-            identity: item
-            for identity, item in pending.named_parameters.items()
-            if identity in held or identity not in (optimised or ())
-        }
-        for model in pending.idle_models:
-            for identity, (name, owner) in names.parameter_names(model.modules()).items():
-                if identity in held:
-                    found[identity] = (f"{names.root_name(model)}.{name}", owner)
-        return found
-
-    def _held(self) -> frozenset[int]:
-        """Return the ids of the parameters that this model's optimisers hold."""
-        alive = [optimizer for reference in self.optimizers if (optimizer := reference())]
-        return frozenset(identity for optimizer in alive for identity in ids_of(optimizer))
 
     def _see_units(self, pending: PendingTrace) -> None:
         for key, (on, seen) in pending.units_on().items():
@@ -168,6 +153,26 @@ class Lane:
             parameters=tuple(self.parameters.values()),
             always_dead=self._always_dead(),
         )
+
+
+def _own(
+    pending: PendingTrace, names: NameBook, held: frozenset[int], optimised: frozenset[int]
+) -> dict[int, tuple[str, nn.Module]]:
+    """Return, by id, names and owners of what a model's optimisers hold, or nobody's do.
+
+    What only another model's optimiser holds (the discriminator that a generator's loss passes) is
+    not this model's. What was called, but has no part in the loss, is.
+    """
+    found = {
+        identity: item
+        for identity, item in pending.named_parameters.items()
+        if identity in held or identity not in optimised
+    }
+    for model in pending.idle_models:
+        for identity, (name, owner) in names.parameter_names(model.modules()).items():
+            if identity in held:
+                found[identity] = (f"{names.root_name(model)}.{name}", owner)
+    return found
 
 
 def gradient_state(signal: ParameterSignal) -> GradientState:

@@ -17,7 +17,6 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -31,6 +30,8 @@ from torch.optim.optimizer import (
     register_optimizer_step_post_hook,
     register_optimizer_step_pre_hook,
 )
+
+from unvanish.measure.dynamo import uncompiled, uncompiled_itself
 
 _SITE_DEPTH = 16  # frames that tell one call of backward from another
 
@@ -128,6 +129,7 @@ class Listener:
 
         self._restore.append(restore)
 
+    @uncompiled
     def _listens(self) -> bool:
         return (
             self.on
@@ -138,49 +140,51 @@ class Listener:
             and TracingContext.try_get() is None
         )
 
-    # The wrappers below are written out so that the script's tracebacks gain one frame each.
+    # The wrappers are written out, so that the script's tracebacks gain one frame each.
 
     def _listening_backward(self, original: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(original)
         def backward(*args: Any, **kwargs: Any) -> Any:
             if torch.compiler.is_compiling() or not self._listens():
                 return original(*args, **kwargs)
-            with self._watched(lambda: self._backward_call(*args, **kwargs)):
-                return original(*args, **kwargs)  # into .grad
+            token, finished = self._begin(self._backward_call, args, kwargs), False
+            try:
+                result = original(*args, **kwargs)
+                finished = True
+                return result
+            finally:
+                self._end(token, finished, ())
 
-        return backward
+        return uncompiled_itself(backward)
 
     def _listening_grad(self, original: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(original)
         def grad(*args: Any, **kwargs: Any) -> Any:
             if torch.compiler.is_compiling() or not self._listens():
                 return original(*args, **kwargs)
-            args, kwargs = _without_iterators(args, kwargs)
-            inputs = args[1] if len(args) > 1 else kwargs.get("inputs")
-            if not _has_parameters(inputs) or kwargs.get("is_grads_batched"):
+            args, kwargs, over_parameters = _with_inputs_listed(args, kwargs)
+            if not over_parameters:
                 return original(*args, **kwargs)
-            with self._watched(lambda: self._grad_call(*args, **kwargs)) as returned:
+            token, finished = self._begin(self._grad_call, args, kwargs), False
+            gradients: Any = ()
+            try:
                 gradients = original(*args, **kwargs)
-                returned.gradients = _as_tuple(gradients)
+                finished = True
                 return gradients
+            finally:
+                self._end(token, finished, gradients)
 
-        return grad
+        return uncompiled_itself(grad)
 
     def _listening_scale(self, original: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(original)
         def scale(scaler: GradScaler, outputs: Any) -> Any:
             result = original(scaler, outputs)
-            if (
-                not torch.compiler.is_compiling()
-                and self._listens()
-                and isinstance(outputs, Tensor)
-                and result is not outputs  # a disabled scaler returns what it was given
-            ):
-                self._scaled = [one for one in self._scaled if one.scaled() is not None]
-                self._scaled.append(ScaledLoss(outputs.detach(), weakref.ref(result), scaler))
+            if not torch.compiler.is_compiling() and self._listens():
+                self._note_scaled(scaler, outputs, result)
             return result
 
-        return scale
+        return uncompiled_itself(scale)
 
     def _listening_scaler_step(self, original: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(original)
@@ -189,43 +193,55 @@ class Listener:
                 return original(scaler, optimizer, *args, **kwargs)
             self._stepped.discard(id(optimizer))
             result = original(scaler, optimizer, *args, **kwargs)
-            if id(optimizer) not in self._stepped:
-                with _without_dynamo():
-                    self._sink.step_skipped(optimizer)
+            self._note_skipped(optimizer)
             return result
 
-        return step
+        return uncompiled_itself(step)
 
+    @uncompiled
     def _before_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         if not torch.compiler.is_compiling() and self._listens():
-            with _without_dynamo():
-                self._sink.step_begins(optimizer)
+            self._sink.step_begins(optimizer)
 
+    @uncompiled
     def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         if not torch.compiler.is_compiling() and self._listens():
             self._stepped.add(id(optimizer))
-            with _without_dynamo():
-                self._sink.step_ends(optimizer)
+            self._sink.step_ends(optimizer)
 
-    @contextmanager
-    def _watched(self, describe: Callable[[], BackwardCall]) -> Iterator[_Returned]:
-        """Tell the sink before and after a backward; what it does meanwhile is not listened to."""
+    @uncompiled
+    def _note_skipped(self, optimizer: Optimizer) -> None:
+        if id(optimizer) not in self._stepped:
+            self._sink.step_skipped(optimizer)
+
+    @uncompiled
+    def _note_scaled(self, scaler: GradScaler, outputs: Any, result: Any) -> None:
+        self._scaled = [one for one in self._scaled if one.scaled() is not None]
+        # A disabled scaler returns what it was given.
+        if isinstance(outputs, Tensor) and result is not outputs:
+            self._scaled.append(ScaledLoss(outputs.detach(), weakref.ref(result), scaler))
+
+    @uncompiled
+    def _begin(self, describe: Callable[..., BackwardCall], args: Any, kwargs: Any) -> Any:
+        """Tell the sink of a backward; what it does until `_end` is not listened to."""
         self._busy.now = True
-        returned, finished = _Returned(), False
+        site = _site()
         try:
-            with _without_dynamo():
-                token = self._sink.backward_begins(describe)
-            try:
-                yield returned
-                finished = True
-            finally:
-                with _without_dynamo():
-                    self._sink.backward_ends(token, finished=finished, gradients=returned.gradients)
+            return self._sink.backward_begins(lambda: describe(site, *args, **kwargs))
+        except BaseException:  # the sink ends the script
+            self._busy.now = False
+            raise
+
+    @uncompiled
+    def _end(self, token: Any, finished: bool, gradients: Any) -> None:
+        try:
+            self._sink.backward_ends(token, finished=finished, gradients=_as_tuple(gradients))
         finally:
             self._busy.now = False
 
     def _backward_call(
         self,
+        site: int,
         tensors: Any,
         grad_tensors: Any = None,
         retain_graph: bool | None = None,
@@ -233,10 +249,11 @@ class Listener:
         *_: Any,
         **__: Any,
     ) -> BackwardCall:
-        return self._call(tensors, grad_tensors, (), create_graph)
+        return self._call(site, tensors, grad_tensors, (), create_graph)
 
     def _grad_call(
         self,
+        site: int,
         outputs: Any,
         inputs: Any,
         grad_outputs: Any = None,
@@ -245,10 +262,15 @@ class Listener:
         *_: Any,
         **__: Any,
     ) -> BackwardCall:
-        return self._call(outputs, grad_outputs, _as_tuple(inputs), create_graph)
+        return self._call(site, outputs, grad_outputs, _as_tuple(inputs), create_graph)
 
     def _call(
-        self, outputs: Any, cotangents: Any, inputs: tuple[Any, ...], create_graph: bool
+        self,
+        site: int,
+        outputs: Any,
+        cotangents: Any,
+        inputs: tuple[Any, ...],
+        create_graph: bool,
     ) -> BackwardCall:
         given = _as_tuple(outputs)
         seeds = _as_tuple(cotangents) if cotangents is not None else (None,) * len(given)
@@ -265,16 +287,9 @@ class Listener:
             cotangents=tuple(seed for _, seed in pairs),
             inputs=inputs,
             create_graph=create_graph,
-            site=_site(),
+            site=site,
             scaled=scaled,
         )
-
-
-@dataclass(slots=True)
-class _Returned:
-    """What `grad` returned: one gradient for each of its inputs."""
-
-    gradients: Sequence[Tensor | None] = ()
 
 
 class _Busy(threading.local):
@@ -291,25 +306,27 @@ def _as_tuple(value: Any) -> tuple[Any, ...]:
     return tuple(value) if isinstance(value, Collection) else (value,)
 
 
-def _without_iterators(
+@uncompiled
+def _with_inputs_listed(
     args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Return the arguments with iterators (`model.parameters()`) read into tuples."""
-    listed = tuple(tuple(value) if isinstance(value, Iterator) else value for value in args)
-    named = {
+) -> tuple[tuple[Any, ...], dict[str, Any], bool]:
+    """Return the arguments of `grad`, and whether parameters are among its inputs.
+
+    Iterators, such as `model.parameters()`, are read into tuples on the way.
+    """
+    args = tuple(tuple(value) if isinstance(value, Iterator) else value for value in args)
+    kwargs = {
         name: tuple(value) if isinstance(value, Iterator) else value
         for name, value in kwargs.items()
     }
-    return listed, named
-
-
-def _has_parameters(inputs: Any) -> bool:
-    return any(isinstance(item, torch.nn.Parameter) and item.is_leaf for item in _as_tuple(inputs))
+    inputs = args[1] if len(args) > 1 else kwargs.get("inputs")
+    found = any(isinstance(item, torch.nn.Parameter) and item.is_leaf for item in _as_tuple(inputs))
+    return args, kwargs, found and not kwargs.get("is_grads_batched")
 
 
 def _site() -> int:
     """Return a number for the place in the script that is calling: its innermost frames."""
-    frame = sys._getframe(1)
+    frame = sys._getframe(3)  # of whoever called the wrapper
     key: list[int] = []
     while frame is not None and len(key) < 2 * _SITE_DEPTH:
         key += (id(frame.f_code), frame.f_lasti)
@@ -317,18 +334,3 @@ def _site() -> int:
             break
         frame = frame.f_back
     return hash(tuple(key))
-
-
-@contextmanager
-def _without_dynamo() -> Iterator[None]:
-    """Keep torch.compile from compiling our own frames, where a compiled function calls us."""
-    if "torch._dynamo" not in sys.modules:
-        yield
-        return
-    from torch._C._dynamo.eval_frame import set_eval_frame
-
-    previous = set_eval_frame(None)
-    try:
-        yield
-    finally:
-        set_eval_frame(previous)

@@ -7,6 +7,7 @@ traceback, without our frames, and the same exit code. Nothing here imports torc
 
 from __future__ import annotations
 
+import builtins
 import importlib.machinery
 import importlib.util
 import os
@@ -184,7 +185,7 @@ def _become_main(*, file: str | None, loader: object) -> ModuleType:
     """Put a fresh module in the place of `__main__`, with what `python` puts into it."""
     main = ModuleType("__main__")
     main.__dict__.update(
-        __builtins__=__builtins__,
+        __builtins__=builtins,
         __file__=file,
         __loader__=loader,
         __cached__=None,

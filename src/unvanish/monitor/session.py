@@ -19,6 +19,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from unvanish import store
 from unvanish._version import __version__
 from unvanish.i18n import _
+from unvanish.measure.dynamo import uncompiled
 from unvanish.monitor.listener import Listener
 from unvanish.monitor.program import Outcome, StepsReached
 from unvanish.monitor.schedule import WatchOptions
@@ -80,6 +81,16 @@ class Session:
         self._listener.remove()
         self._limit.remove()
         self.watcher.stop()
+
+    def pause(self) -> None:
+        """Take everything of ours out of torch for a while; what is known stays known."""
+        self._listener.remove()
+        self.watcher.log.remove()
+
+    def resume(self) -> None:
+        """Listen again after a pause."""
+        self._listener.install()
+        self.watcher.log.install()
 
     def quiet(self) -> None:
         """Stop recording, as in a forked child, which is not watched."""
@@ -158,6 +169,7 @@ class StepLimit:
             self._handle.remove()
             self._handle = None
 
+    @uncompiled
     def _count(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         if torch.compiler.is_compiling() or self._steps is None:
             return

@@ -373,7 +373,14 @@ class Watcher:
             holders = [
                 other for other in self._known if not optimizers.ids_of(other).isdisjoint(reached)
             ]
-            self._closing = Closing(lane, lane.step, kept, {id(other) for other in holders})
+            self._closing = Closing(
+                lane=lane,
+                step=lane.step,
+                passes=kept,
+                waits_for={id(other) for other in holders},
+                held=lane.held(),
+                optimised=self._optimised(),
+            )
             for one in kept:
                 self._sites.claimed(one.site, lane)
             self._forget_calls([model for one in kept for model in _models(one)])
@@ -440,7 +447,7 @@ class Watcher:
         """Turn the step that is over into records."""
         closing, self._closing = self._closing, None
         if closing is not None:
-            closing.resolve(self._names, self._optimised())
+            closing.resolve(self._names)
             self._sampled()
 
     def _tune(self) -> None:

@@ -1,0 +1,116 @@
+"""`with unvanish.watch():` does in a notebook cell what `unvanish run` does for a script."""
+
+from __future__ import annotations
+
+import html
+import io
+import sys
+from pathlib import Path
+from types import TracebackType
+
+from rich.console import Console
+
+from unvanish import store
+from unvanish.diagnose import diagnose
+from unvanish.diagnose.config import load_config
+from unvanish.errors import StorageError
+from unvanish.i18n import _
+from unvanish.monitor.program import INTERRUPTED, Outcome
+from unvanish.monitor.schedule import DEFAULT_EVERY, Schedule, WatchOptions
+from unvanish.monitor.session import Session
+from unvanish.monitor.voice import stderr_lines
+from unvanish.records import Diagnosis
+from unvanish.report.terminal import render
+
+
+class watch:  # noqa: N801  # used like a function, as contextlib's are
+    """Watch the training inside a `with` block, then print the verdict.
+
+        with unvanish.watch() as watched:
+            trainer.fit(model)
+        watched.diagnosis
+
+    Nothing of the training is changed. Blocks may be nested and run again. An exception in the
+    block goes on after the verdict.
+    """
+
+    def __init__(
+        self,
+        *,
+        every: int = DEFAULT_EVERY,
+        probe: bool = True,
+        save: bool = True,
+        quiet: bool = False,
+    ) -> None:
+        """Trace steps 0, 1, 2, 4, 8, … and each multiple of `every`.
+
+        `probe` also sends random signals backward, on a replay of the sampled batches; `save`
+        keeps the run under .unvanish/ of the current directory; `quiet` prints nothing.
+        Raises UsageError for a negative `every`, or a faulty [tool.unvanish].
+        """
+        self.diagnosis: Diagnosis | None = None
+        self.saved: Path | None = None
+        self._options = WatchOptions(Schedule(every), probe)
+        self._start = Path.cwd()
+        self._config = load_config(self._start)
+        self._save = save
+        self._quiet = quiet
+        self._session: Session | None = None
+
+    def __enter__(self) -> watch:
+        self.diagnosis, self.saved = None, None
+        self._session = Session(
+            self._options,
+            kind="watch",
+            command=tuple(sys.argv),
+            directory=str(self._start),
+            say=(lambda line: None) if self._quiet else stderr_lines(),
+        )
+        self._session.begin()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Print the verdict.
+
+        Raises NoSignalError if the block finished and no backward pass could be traced.
+        """
+        session, self._session = self._session, None
+        assert session is not None
+        session.end()
+        run = session.run(_outcome(error))
+        if not run.models:
+            if error is None:
+                raise session.nothing_seen().error()
+            return
+        self.diagnosis = diagnose(run, self._config)
+        if self._save:
+            try:
+                self.saved = store.save(run, self._start / ".unvanish")
+            except StorageError as failure:  # the verdict is worth having all the same
+                stderr_lines()(_("error: {message}").format(message=failure))
+        if not self._quiet:
+            render(self.diagnosis, Console(stderr=True), saved=self.saved)
+
+    def __repr__(self) -> str:
+        if self.diagnosis is None:
+            return "<unvanish.watch: no verdict yet>"
+        stream = io.StringIO()
+        render(self.diagnosis, Console(file=stream, width=100), saved=self.saved)
+        return stream.getvalue()
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{html.escape(repr(self))}</pre>"
+
+
+def _outcome(error: BaseException | None) -> Outcome:
+    if error is None:
+        return Outcome("finished", 0)
+    line = f"{type(error).__name__}: {error}".splitlines()[0]
+    if isinstance(error, KeyboardInterrupt):
+        return Outcome("interrupted", INTERRUPTED, line)
+    return Outcome("exited" if isinstance(error, SystemExit) else "crashed", 1, line)
