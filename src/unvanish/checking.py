@@ -102,7 +102,7 @@ def _traced(
         pending = tracer.pending(step=0)
         pending.replay()
     trace = pending.resolve()
-    lane.see(pending, trace, names, optimised)
+    lane.see(pending, trace, names, lane.held(), optimised)
     return trace
 
 
