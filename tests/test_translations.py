@@ -16,9 +16,12 @@ CATALOGUE = ROOT / "locale" / "zh" / "LC_MESSAGES" / "unvanish.po"
 TRANSLATED = [
     *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "chain").glob("*.py")),
     "cli/__init__.py",
+    "cli/chain.py",
     "cli/help.py",
     "cli/options.py",
     "cli/output.py",
+    "errors.py",
+    "report/chain.py",
 ]
 
 

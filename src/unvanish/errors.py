@@ -17,6 +17,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from unvanish.i18n import _
+
 
 class UnvanishError(Exception):
     """Base of all errors raised on purpose. `exit_code` is what the command line returns."""
@@ -31,7 +33,7 @@ class UnvanishError(Exception):
 
     def __str__(self) -> str:
         """Return the message as one line."""
-        return f"{self.problem}. {self.remedy}"
+        return _("{problem}. {remedy}").format(problem=self.problem, remedy=self.remedy)
 
 
 class UsageError(UnvanishError):
@@ -48,7 +50,8 @@ class UnknownNameError(UsageError):
     def __init__(self, kind: str, name: str, known: Iterable[str], remedy: str) -> None:
         """Name what was looked for, and list what there is."""
         self.known = tuple(known)
-        super().__init__(f"unknown {kind} {name!r} (known: {', '.join(self.known)})", remedy)
+        problem = _("unknown {kind} {name!r} (known: {known})")
+        super().__init__(problem.format(kind=kind, name=name, known=", ".join(self.known)), remedy)
 
 
 class UserCodeError(UnvanishError):

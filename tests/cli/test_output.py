@@ -128,6 +128,13 @@ def test_show_prints_rich_on_any_encoding(monkeypatch: pytest.MonkeyPatch) -> No
         assert ("dC/dw" if encoding == "ascii" else "∂C/∂w") in stream.text()
 
 
+def test_names_are_not_taken_for_markup(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = Stream("utf-8")
+    monkeypatch.setattr(sys, "stdout", stream)
+    show("layer [bold]1[/bold] :smile: [/nonsense]")
+    assert stream.text() == "layer [bold]1[/bold] :smile: [/nonsense]\n"
+
+
 def test_json_on_stdout_is_utf8_whatever_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = Stream("ascii")
     monkeypatch.setattr(sys, "stdout", stream)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import math
 import re
 from dataclasses import replace
+from itertools import pairwise
 
 import plotly.graph_objects as go
 import pytest
@@ -54,7 +54,7 @@ def test_bars_are_a_chain_from_the_loss_to_the_source(name: str) -> None:
     path = path_of(name)
     made = figures.bars(path).bars
     assert made[0].start_log10 == path.root_level_log10
-    for bar, following in itertools.pairwise(made):
+    for bar, following in pairwise(made):
         assert bar.end_log10 == following.start_log10
     # 1,002 edges, summed in groups here and one by one there.
     assert made[-1].end_log10 == pytest.approx(path.source_level_log10, abs=1e-10)

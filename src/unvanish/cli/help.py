@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Iterable
 
@@ -57,16 +58,21 @@ class HelpContext(click.Context):
 def _fold(text: str, columns: int) -> str:
     """Break paragraphs that hold wide characters into lines, and tell click to keep these.
 
-    Click counts characters, and a Chinese one takes two columns.
+    Click counts characters, and a Chinese one takes two columns. A line may end after any of them,
+    but does not start with punctuation.
     """
-    if not any(unicodedata.east_asian_width(character) == "W" for character in text):
+    if not any(_width(character) == 2 for character in text):
         return text
-    from rich.console import Console
-    from rich.text import Text
-
-    console = Console(width=columns)
     paragraphs = []
     for paragraph in text.split("\n\n"):
-        lines = Text(paragraph.removeprefix("\b\n")).wrap(console, columns)
-        paragraphs.append("\b\n" + "\n".join(line.plain.rstrip() for line in lines))
+        lines = [""]
+        for piece in re.findall(r"[!-~]+[，。：；）、]*|.[，。：；）、]*", paragraph):
+            if _width(lines[-1] + piece) > columns:
+                lines.append("")
+            lines[-1] += piece if lines[-1] else piece.lstrip()
+        paragraphs.append("\b\n" + "\n".join(line.rstrip() for line in lines))
     return "\n\n".join(paragraphs)
+
+
+def _width(text: str) -> int:
+    return sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import errno
+import io
 import os
 import secrets
 import sys
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 _PLAIN = {
     **{"σ": "s", "φ": "f", "χ": "x", "∂": "d", "∏": "P", "Δ": "D", "·": "*", "×": "x", "−": "-"},
     **{"–": "-", "≥": ">=", "≤": "<=", "≈": "~", "±": "+-", "→": "->", "½": "1/2", "²": "^2"},
-    **{"…": "...", "√": "sqrt", "‖": "||", "′": "'", "█": "#", "│": "|", "─": "-", "∞": "inf"},
+    **{"…": "...", "√": "sqrt", "‖": "||", "′": "'", "█": "#", "│": "|", "─": "-", "•": "*"},
     **dict(zip("▁▂▃▄▅▆▇", "_.-:=+*", strict=True)),
     **dict(zip("，。：；（）、“”", ",.:;(),\"\"", strict=True)),
 }  # fmt: skip
@@ -44,17 +45,29 @@ def printable(text: str) -> str:
 
 
 def show(*parts: RenderableType) -> None:
-    """Print rich renderables on stdout, each on lines of its own.
+    """Print rich renderables on stdout, each on lines of its own; strings as they are, no markup.
 
     Raises StorageError when stdout is a file on a full disk.
     """
     from rich.console import Console
 
-    console = Console(file=sys.stdout, highlight=False)
-    with console.capture() as capture:
-        for part in parts:
-            console.print(part)
-    _write_stdout(capture.get(), sys.stdout.encoding or "utf-8")
+    sheet = _Sheet()
+    console = Console(file=sheet, highlight=False, markup=False, emoji=False)
+    for part in parts:
+        console.print(part)
+    lines = "".join(line.rstrip() + "\n" for line in sheet.getvalue().splitlines())
+    _write_stdout(lines, sheet.encoding)
+
+
+class _Sheet(io.StringIO):
+    """Takes what rich would write to stdout: to rich it is the same kind of terminal."""
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override] # a plain attribute in typeshed only
+        return getattr(sys.stdout, "encoding", None) or "utf-8"
+
+    def isatty(self) -> bool:
+        return sys.stdout.isatty()
 
 
 def check_output(path: str, force: bool = False) -> None:

@@ -83,8 +83,10 @@ class _ModuleStates:
             _refill(container, content)
         with torch.no_grad():
             for buffer, version, content in self._buffers:
-                if buffer._version != version:
+                # By content: batch norm updates its statistics without counting a version.
+                if not torch.equal(buffer, content):
                     buffer.copy_(content)
+                if buffer._version != version:
                     # A graph that saved this buffer must still find its own version of it.
                     torch._C._autograd._unsafe_set_version_counter((buffer,), (version,))
         for parameter, requires_grad, gradient in self._parameters:

@@ -37,7 +37,7 @@ from unvanish.records import LayerSignal, NonFinite, ParameterSignal, Trace
 class TraceOptions:
     """What to measure beside the signal itself."""
 
-    probes: int = 4  # random cotangents at the network's output, on a replay; 0: none
+    probes: int = 1  # random cotangents at the network's output, on a replay; 0: none
     open_fused: bool = True  # open fused recurrent layers on a replay
     keep_ops: bool = True  # keep every edge of the graph in the trace
     parameters: frozenset[int] = frozenset()  # ids of tensors known to be parameters

@@ -82,6 +82,16 @@ class Session:
         self._limit.remove()
         self.watcher.stop()
 
+    def pause(self) -> None:
+        """Take everything of ours out of torch for a while; what is known stays known."""
+        self._listener.remove()
+        self.watcher.log.remove()
+
+    def resume(self) -> None:
+        """Listen again after a pause."""
+        self._listener.install()
+        self.watcher.log.install()
+
     def quiet(self) -> None:
         """Stop recording, as in a forked child, which is not watched."""
         self._listener.on = False

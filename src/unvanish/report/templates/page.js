@@ -27,7 +27,9 @@
 
   function layoutFor(figure, width) {
     const layout = structuredClone(figure.layout);
-    const [ink, grid, surface] = ["--fg", "--grid", "--surface"].map(variable);
+    const [ink, grid, surface] = printing
+      ? ["#000000", "rgba(0,0,0,0.15)", "#ffffff"] // the page's own print colours come too late
+      : ["--fg", "--grid", "--surface"].map(variable);
     layout.width = width;
     layout.modebar = { bgcolor: "rgba(0,0,0,0)", color: variable("--muted"), activecolor: ink };
     layout.font.color = ink;
