@@ -25,6 +25,7 @@ from torch.utils._pytree import tree_map_only
 
 from unvanish.i18n import _
 from unvanish.measure.calls import ModuleCall
+from unvanish.measure.dynamo import eagerly
 from unvanish.measure.factors import FUSED_RECURRENT
 from unvanish.measure.forward import tensors_in
 from unvanish.measure.graph import Node
@@ -190,6 +191,7 @@ def _as_then(
     with ExitStack() as stack:
         stack.enter_context(preserved(module))
         stack.enter_context(torch.enable_grad())
+        stack.enter_context(eagerly())  # what is compiled opens, and is not compiled once more
         for kind, enabled, dtype in inputs.autocast:
             if kind == "cpu" or torch.cuda.is_available():
                 stack.enter_context(
