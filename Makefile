@@ -9,7 +9,7 @@ MO := $(PO:.po=.mo)
 TEST_ENV := OMP_NUM_THREADS=1 PYTHONWARNINGS=default
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all lint format messages clean bench-check
+.PHONY: help setup demo test test-all lint format messages readme pictures clean bench-check
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -45,6 +45,12 @@ lint: $(STAMP)  ## ruff, mypy and the import contracts
 format: $(STAMP)  ## let ruff format the tree
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+readme: $(STAMP) $(MO)  ## put the real output of the example into the READMEs
+	$(BIN)/python docs/make_readme.py
+
+pictures: $(STAMP) $(MO)  ## make the pictures of the READMEs from a real run (needs Chromium)
+	$(BIN)/python docs/make_pictures.py
 
 bench-check: $(STAMP)  ## cost of a traced step against a bare one, interleaved
 	MALLOC_MMAP_THRESHOLD_=65536 $(BIN)/python benchmarks/check.py

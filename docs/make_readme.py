@@ -1,0 +1,49 @@
+"""Put the real output of the README's example into both READMEs: `make readme`."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+EXAMPLE = ROOT / "docs/examples/check_digits.py"
+READMES = {"en": ROOT / "README.md", "zh": ROOT / "README.zh-CN.md"}
+
+
+def block(name: str, language: str, text: str) -> tuple[re.Pattern[str], str]:
+    """Return the pattern of a marked code block and what it is to hold."""
+    start, end = f"<!-- {name} -->", f"<!-- end {name} -->"
+    pattern = re.compile(re.escape(start) + ".*?" + re.escape(end), re.DOTALL)
+    return pattern, f"{start}\n```{language}\n{text.strip()}\n```\n{end}"
+
+
+def output(language: str) -> str:
+    """Run the example as a reader would and return what it prints."""
+    result = subprocess.run(
+        [sys.executable, EXAMPLE.name],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"UNVANISH_LANG": language, "OMP_NUM_THREADS": "1", "PYTHONIOENCODING": "utf-8"},
+        cwd=EXAMPLE.parent,
+    )
+    return "\n".join(line.rstrip() for line in result.stdout.splitlines())
+
+
+def main() -> None:
+    """Rewrite both files."""
+    for language, readme in READMES.items():
+        text = readme.read_text(encoding="utf-8")
+        for pattern, made in (
+            block("example", "python", EXAMPLE.read_text(encoding="utf-8")),
+            block("output", "text", output(language)),
+        ):
+            text = pattern.sub(lambda _match, made=made: made, text)
+        readme.write_text(text, encoding="utf-8")
+        print(f"Wrote {readme.relative_to(ROOT)}")
+
+
+if __name__ == "__main__":
+    main()
