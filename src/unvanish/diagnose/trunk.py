@@ -8,6 +8,8 @@ From it are left out, although the path lists them:
 - the squashing at the output (sigmoid, softmax, tanh before any weight): it belongs with the loss,
   whose own slope often undoes it (cross-entropy), and the rules of the loss head judge it;
 - an element-wise learnt scale (LayerScale and its kin): 1e-5 there is a design, not a fault;
+- weights, norms and gates that an earlier step found at exactly zero (zero-initialised branches
+  and heads): they grow from there;
 - a normalisation right behind the source: it divides by a scale that nothing else refers to.
 
 A weight directly followed by a normalisation is judged jointly with it: multiplying that weight by
@@ -39,6 +41,8 @@ Part = Literal[
     "shown",  # listed, never blamed
 ]
 
+Place = tuple[str | None, str]  # module and op
+
 _RECTIFIERS = ("relu", "leaky", "prelu", "rrelu", "threshold")
 _ELEMENTWISE = ("mul", "div")
 _STEP_FUNCTIONS = ("Round", "Sign", "Sgn", "Floor", "Ceil", "Trunc", "Heaviside")
@@ -58,14 +62,26 @@ class TrunkEdge:
 class Trunk:
     """One main path from the network's output down to its source."""
 
-    def __init__(self, path: MainPath, trace: Trace, saturated: float) -> None:
-        """Sort the edges of `path`; `saturated` is the share from which a layer counts so."""
+    def __init__(
+        self,
+        path: MainPath,
+        trace: Trace,
+        saturated: float,
+        born_zero: frozenset[Place] = frozenset(),
+    ) -> None:
+        """Sort the edges of `path`.
+
+        `saturated` is the share from which a layer counts so; `born_zero` are the places that an
+        earlier trace found at exactly zero.
+        """
         self.path = path
         below = [edge for edge in path.edges if edge.factor != "loss"]
         rows = _rows(path, trace.layers)
         items = [
             TrunkEdge(edge, rows.get(id(edge)), part)
-            for edge, part in zip(below, _parts(below, rows, trace, saturated), strict=True)
+            for edge, part in zip(
+                below, _parts(below, rows, trace, saturated, born_zero), strict=True
+            )
         ]
         end = next((i for i, edge in enumerate(below) if not _live(edge.gain_log10)), None)
         dead_end = None if end is None else items[end]
@@ -209,11 +225,18 @@ def _rows(path: MainPath, layers: Sequence[LayerSignal]) -> dict[int, LayerSigna
 
 
 def _parts(
-    edges: Sequence[PathEdge], rows: Mapping[int, LayerSignal], trace: Trace, saturated: float
+    edges: Sequence[PathEdge],
+    rows: Mapping[int, LayerSignal],
+    trace: Trace,
+    saturated: float,
+    born_zero: frozenset[Place],
 ) -> list[Part]:
     parts = [_part(edge, rows.get(id(edge)), saturated) for edge in edges]
     for i in range(head_length(edges)):
         if parts[i] in ("slope", "saturation", "attention"):
+            parts[i] = "shown"
+    for i, edge in enumerate(edges):
+        if (edge.module, edge.op) in born_zero and _live(edge.gain_log10):
             parts[i] = "shown"
     _join_norms(edges, parts)
     _drop_last_norm(edges, parts)
