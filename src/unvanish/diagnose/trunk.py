@@ -47,7 +47,7 @@ _RECTIFIERS = ("relu", "leaky", "prelu", "rrelu", "threshold")
 _ELEMENTWISE = ("mul", "div")
 _STEP_FUNCTIONS = ("Round", "Sign", "Sgn", "Floor", "Ceil", "Trunc", "Heaviside")
 _NEGLIGIBLE = 1e-6  # decades: a merge term that only rounding made
-_UNDERFLOW = -30.0  # level below which an exact zero in float32 may be underflow
+UNDERFLOW = -30.0  # level below which an exact zero in float32 may be underflow
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,9 +111,17 @@ class Trunk:
 
         Not where the signal had faded away before: then it became too small for its number format.
         """
-        if self.cut is None or self.cut.edge.level_log10 < _UNDERFLOW:
+        if self.cut is None or self.cut.edge.level_log10 < UNDERFLOW:
             return None
         return self.cut.part if self.cut.part in ("slope", "saturation") else None
+
+    @cached_property
+    def underflows(self) -> bool:
+        """Weights that are not zero pass nothing on: too small a product for the number format."""
+        if self.cut is None or self.cut.layer is None or self.cut.part not in ("weight", "norm"):
+            return False
+        weight = self.cut.layer.weight_log10
+        return weight is not None and math.isfinite(weight)
 
     @cached_property
     def layers(self) -> int:
