@@ -5,8 +5,8 @@ From it are left out, although the path lists them:
 
 - what belongs to the loss (verdicts start at the network's output);
 - pools and constants, which are shown and never blamed;
-- the squashing at the output (sigmoid, softmax, tanh before any weight): it belongs with the loss,
-  whose own slope often undoes it (cross-entropy), and the rules of the loss head judge it;
+- the squashing at the output (sigmoid, softmax, tanh behind the last layer): it belongs with the
+  loss, whose own slope often undoes it (cross-entropy); the rules of the loss head judge it;
 - an element-wise learnt scale (LayerScale and its kin): 1e-5 there is a design, not a fault;
 - weights, norms and gates that an earlier step found at exactly zero (zero-initialised branches
   and heads): they grow from there;
@@ -46,6 +46,7 @@ Place = tuple[str | None, str]  # module and op
 _RECTIFIERS = ("relu", "leaky", "prelu", "rrelu", "threshold")
 _ELEMENTWISE = ("mul", "div")
 _STEP_FUNCTIONS = ("Round", "Sign", "Sgn", "Floor", "Ceil", "Trunc", "Heaviside")
+_HEAD = ("loss", "slope", "attention", "pool", "scale")
 _NEGLIGIBLE = 1e-6  # decades: a merge term that only rounding made
 UNDERFLOW = -30.0  # level below which an exact zero in float32 may be underflow
 
@@ -109,7 +110,7 @@ class Trunk:
     def stopped_by(self) -> Part | None:
         """The part that stops the signal altogether: a smooth activation whose slopes are all 0.
 
-        Not where the signal had faded away before: then it became too small for its number format.
+        Not where the signal had faded before: then it became too small for its number format.
         """
         if self.cut is None or self.cut.edge.level_log10 < UNDERFLOW:
             return None
@@ -182,9 +183,9 @@ def is_rectifier(layer: LayerSignal | None, op: str | None) -> bool:
 
 
 def head_length(edges: Sequence[PathEdge]) -> int:
-    """Return how many of `edges`, from the loss down, come before the first weight."""
-    weights = (i for i, edge in enumerate(edges) if edge.factor in ("weight", "recurrence"))
-    return next(weights, len(edges))
+    """Return how many of `edges`, from the loss down, are only loss, squashing and scaling."""
+    body = (i for i, edge in enumerate(edges) if edge.factor not in _HEAD)
+    return next(body, len(edges))
 
 
 def is_step_function(edge: PathEdge) -> bool:
