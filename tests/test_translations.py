@@ -20,6 +20,8 @@ TRANSLATED = [
     "cli/help.py",
     "cli/options.py",
     "cli/output.py",
+    "cli/rule.py",
+    *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "diagnose").rglob("*.py")),
     "errors.py",
     "report/chain.py",
 ]

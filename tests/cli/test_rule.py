@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 
 import pytest
 
+from unvanish import i18n
 from unvanish.cli import main
 from unvanish.diagnose.catalogue import rules
 from unvanish.diagnose.rule import HEADINGS
+
+
+@pytest.fixture(autouse=True)
+def english() -> Iterator[None]:
+    i18n.choose("en")
+    yield
+    i18n.choose("en")
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 0) -> tuple[str, str]:

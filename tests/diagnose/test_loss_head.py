@@ -207,3 +207,35 @@ def test_stuck_and_healthy_is_said_plainly_with_what_else_to_look_at() -> None:
 def test_little_progress_is_said_with_its_numbers() -> None:
     losses = [2.8] + [2.3 - 0.0008 * i for i in range(300)]
     assert "falls little" in finding(judge([HEALTHY.trace()], losses), "OK001").title
+
+
+# --- UR103 ---------------------------------------------------------------------------------------
+
+
+def rounded_away(step: int, level: float = -1.8) -> Trace:
+    net = Net().linear("0").relu("1").linear("2").add(None, "MulBackward0", "loss", -math.inf)
+    return net.add(None, "MeanBackward0", "loss", level).trace(step, output_level_log10=-math.inf)
+
+
+def test_gradients_below_float16() -> None:
+    found = judge([rounded_away(step) for step in (0, 1, 2)], stuck())
+    assert (found.verdict, codes(found)) == ("update-size", ["UR103"])
+    assert finding(found, "UR103").where.op == "MulBackward0"
+
+
+def test_a_loss_that_is_satisfied_is_not_rounded_away() -> None:
+    hinge = (
+        Net().linear("0").relu("1").linear("2").add(None, "ClampMinBackward0", "loss", -math.inf)
+    )
+    trace = hinge.add(None, "MeanBackward0", "loss", -1.8).trace(output_level_log10=-math.inf)
+    assert judge([trace, replace(trace, step=1)], stuck()).verdict == "healthy"
+
+
+def weak_layer(step: int, **row: float) -> Trace:
+    return Net().linear("0").relu("1").linear("2", 0.0, **row).loss(gain=1e-5).trace(step)
+
+
+def test_a_layer_with_weights_that_passes_nothing_rounds() -> None:
+    found = judge([weak_layer(step, weight_log10=0.5) for step in (0, 1, 2)], stuck())
+    assert codes(found) == ["UR103"]
+    assert codes(judge([weak_layer(step) for step in (0, 1, 2)], stuck())) == ["VG103"]

@@ -59,7 +59,8 @@ def test_the_op_is_named_with_its_usual_cause() -> None:
         ("forward", "WeightNormInterfaceBackward0", "weight_norm"),
         ("forward", "SoftmaxBackward0", "masked"),
         ("backward", "WhereBackward0", "torch.where"),
-        ("forward", "AddmmBackward0", "outgrew"),
+        ("forward", "AddmmBackward0", "not finite already"),
+        ("backward", "BmmBackward0", "masked"),
         ("forward", "ReluBackward0", "the op before it"),
         ("forward", "MseLossBackward0", "target"),
         ("forward", "input", "data themselves"),
@@ -70,6 +71,11 @@ def test_the_op_is_named_with_its_usual_cause() -> None:
 def test_causes_by_op(direction: str, op: str, words: str) -> None:
     fault = NonFinite(direction, op, None, 0, "nan")  # type: ignore[arg-type]
     assert words in usual_cause(fault, SGD, scaled=False).why
+
+
+def test_an_infinity_in_a_linear_layer_is_an_overflow() -> None:
+    fault = NonFinite("forward", "AddmmBackward0", None, 0, "inf")
+    assert "outgrew" in usual_cause(fault, SGD, scaled=False).why
 
 
 def test_the_optimisers_own_nan() -> None:

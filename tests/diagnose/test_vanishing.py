@@ -192,6 +192,16 @@ def test_a_zero_initialised_head_that_moves_is_nothing() -> None:
     assert codes(found, "info") == ["OK001"]
 
 
+def test_a_gate_that_grows_from_zero_is_by_design() -> None:
+    def gated(step: int, gain: float) -> Trace:
+        log = -math.inf if gain == 0 else math.log10(gain)
+        net = Net().linear("0").add("gate", "NativeBatchNormBackward0", "norm", log)
+        return net.add("sum", "AddBackward0", "merge", 0.0).linear("head").loss().trace(step)
+
+    gains = (0.0, 1e-3, 2e-3, 1e-2)
+    assert judge([gated(i, gain) for i, gain in enumerate(gains)], falling()).verdict == "healthy"
+
+
 def test_weights_that_stay_zero_are_an_error() -> None:
     found = judge([zero_head(step) for step in (0, 1, 2, 4)], stuck())
     assert finding(found, "VG103").severity == "error"

@@ -31,7 +31,7 @@ def rule(code: str) -> Rule:
         if candidate.code == code.upper():
             return candidate
     raise UnknownNameError(
-        _("rule"), code, [each.code for each in rules()], _("Type: unvanish rule")
+        _("rule"), code, [each.code for each in rules()], _("Type `unvanish rule` to see them.")
     )
 
 

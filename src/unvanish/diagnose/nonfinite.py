@@ -28,7 +28,7 @@ def usual_cause(fault: NonFinite, optimizer: OptimizerFacts | None, scaled: bool
             _("The data themselves are not finite."),
             _("Look for missing values and divisions by 0 where the data are prepared."),
         )
-    for names, forward, backward in _causes():
+    for names, forward, backward in _causes(fault):
         if name in names:
             cause = forward if fault.direction == "forward" else backward
             if cause is not None:
@@ -67,7 +67,7 @@ def _of_the_step(optimizer: OptimizerFacts | None) -> Cause:
 _Row = tuple[frozenset[str], Cause | None, Cause | None]  # op names, forward, backward
 
 
-def _causes() -> tuple[_Row, ...]:
+def _causes(fault: NonFinite) -> tuple[_Row, ...]:
     """The table, made when it is used: its texts are in the language chosen by then."""
     log = frozenset({"Log", "Log2", "Log10", "Log1P", "Xlogy", "Logit"})
     root = frozenset({"Sqrt", "Rsqrt", "Norm", "LinalgVectorNorm", "Cdist", "Std", "Pow"})
@@ -90,7 +90,7 @@ def _causes() -> tuple[_Row, ...]:
         (divide, _divide(), _divide()),
         (softmax, _softmax(), _softmax()),
         (frozenset({"Where"}), None, _where()),
-        (linear, _sum_overflow(), _sum_overflow()),
+        (linear, _linear_forward(fault), _linear_backward(fault)),
         (losses, _loss(), None),
         (passing, _passed_on(), None),
     )
@@ -159,11 +159,31 @@ def _where() -> Cause:
     )
 
 
-def _sum_overflow() -> Cause:
+def _linear_forward(fault: NonFinite) -> Cause:
+    if fault.kind == "nan":
+        return Cause(
+            _(
+                "One of its inputs was not finite already: its weight (weight_norm of an all-zero"
+                " weight is 0/0), or what came in."
+            ),
+            _("Do not start a weight-normalised weight at 0; look at the op in front of this one."),
+        )
     return Cause(
         _("Its sums outgrew the number format: weights or inputs are too large."),
         _("Scale the inputs to unit variance and the weights to fan-in, or use bfloat16."),
     )
+
+
+def _linear_backward(fault: NonFinite) -> Cause:
+    if fault.kind == "nan":
+        return Cause(
+            _(
+                "What it kept of the forward pass is not finite, though the loss is: a NaN that was"
+                " masked or indexed away, as of a softmax over a fully masked row."
+            ),
+            _("Leave at least one visible entry in every row of the mask."),
+        )
+    return _linear_forward(fault)
 
 
 def _passed_on() -> Cause:

@@ -10,7 +10,7 @@ from unvanish.words import printable
 def place(module: str | None) -> str:
     """Name a module; its path is untrusted text."""
     if module is None:
-        return _("a part without a module")
+        return _("the code outside all modules")
     return f"`{printable(module)}`" if module else _("the model itself")
 
 

@@ -100,9 +100,9 @@ def find_sickness(view: View, direction: Direction) -> Sickness | None:
     judged = [trace for trace in view.traces if trace.trunks]
     seen: list[tuple[float, TraceView, Trunk]] = []
     for trace in judged:
-        worst = _worst(trace, direction, view.limit)
-        if worst is not None and worst[0] >= mild:
-            seen.append((worst[0], trace, worst[1]))
+        lost, trunk = _worst(trace, direction, view.limit)
+        if lost >= mild:
+            seen.append((lost, trace, trunk))
     needed = 1 if len(judged) < 2 or view.training.not_working else 2
     if len(seen) < needed:
         return None
@@ -123,7 +123,8 @@ def grade(decades: float, direction: Direction, view: View) -> Severity:
 
     What training does decides the middle ground: the same loss of signal is an error where training
     is stuck, a warning where the loss falls nevertheless. An optimiser that rescales copes with
-    more decades ("adaptive-factor").
+    more decades ("adaptive-factor"), and where it visibly does, only what comes halfway to its
+    bound is a warning.
     """
     cope = view.limit("adaptive-factor") if view.rescales else 1.0
     clear = view.limit(f"{direction}-clear")
@@ -136,13 +137,13 @@ def grade(decades: float, direction: Direction, view: View) -> Severity:
     if decades >= bound:
         return "error"
     if view.training.works:
-        clear *= (1 + cope) / 2  # it is coped with: a warning from halfway to where it would not be
+        clear *= (1 + cope) / 2
     return "warning" if decades >= clear else "info"
 
 
 def _worst(
     trace: TraceView, direction: Direction, limit: Callable[[str], float]
-) -> tuple[float, Trunk] | None:
+) -> tuple[float, Trunk]:
     """The main trunk, unless only one of a further source is clearly sick."""
     main = trace.trunks[0]
     decades = _decades(main, direction, limit)

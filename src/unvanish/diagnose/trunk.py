@@ -5,9 +5,11 @@ From it are left out, although the path lists them:
 
 - what belongs to the loss (verdicts start at the network's output);
 - pools and constants, which are shown and never blamed;
-- the squashing at the output (sigmoid, softmax, tanh before any weight): it belongs with the loss,
-  whose own slope often undoes it (cross-entropy), and the rules of the loss head judge it;
+- the squashing at the output (sigmoid, softmax, tanh behind the last layer): it belongs with the
+  loss, whose own slope often undoes it (cross-entropy); the rules of the loss head judge it;
 - an element-wise learnt scale (LayerScale and its kin): 1e-5 there is a design, not a fault;
+- weights, norms and gates that an earlier step found at exactly zero (zero-initialised branches
+  and heads): they grow from there;
 - a normalisation right behind the source: it divides by a scale that nothing else refers to.
 
 A weight directly followed by a normalisation is judged jointly with it: multiplying that weight by
@@ -39,11 +41,14 @@ Part = Literal[
     "shown",  # listed, never blamed
 ]
 
+Place = tuple[str | None, str]  # module and op
+
 _RECTIFIERS = ("relu", "leaky", "prelu", "rrelu", "threshold")
 _ELEMENTWISE = ("mul", "div")
 _STEP_FUNCTIONS = ("Round", "Sign", "Sgn", "Floor", "Ceil", "Trunc", "Heaviside")
+_HEAD = ("loss", "slope", "attention", "pool", "scale")
 _NEGLIGIBLE = 1e-6  # decades: a merge term that only rounding made
-_UNDERFLOW = -30.0  # level below which an exact zero in float32 may be underflow
+UNDERFLOW = -30.0  # level below which an exact zero in float32 may be underflow
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +63,26 @@ class TrunkEdge:
 class Trunk:
     """One main path from the network's output down to its source."""
 
-    def __init__(self, path: MainPath, trace: Trace, saturated: float) -> None:
-        """Sort the edges of `path`; `saturated` is the share from which a layer counts so."""
+    def __init__(
+        self,
+        path: MainPath,
+        trace: Trace,
+        saturated: float,
+        born_zero: frozenset[Place] = frozenset(),
+    ) -> None:
+        """Sort the edges of `path`.
+
+        `saturated` is the share from which a layer counts so; `born_zero` are the places that an
+        earlier trace found at exactly zero.
+        """
         self.path = path
         below = [edge for edge in path.edges if edge.factor != "loss"]
         rows = _rows(path, trace.layers)
         items = [
             TrunkEdge(edge, rows.get(id(edge)), part)
-            for edge, part in zip(below, _parts(below, rows, trace, saturated), strict=True)
+            for edge, part in zip(
+                below, _parts(below, rows, trace, saturated, born_zero), strict=True
+            )
         ]
         end = next((i for i, edge in enumerate(below) if not _live(edge.gain_log10)), None)
         dead_end = None if end is None else items[end]
@@ -93,11 +110,19 @@ class Trunk:
     def stopped_by(self) -> Part | None:
         """The part that stops the signal altogether: a smooth activation whose slopes are all 0.
 
-        Not where the signal had faded away before: then it became too small for its number format.
+        Not where the signal had faded before: then it became too small for its number format.
         """
-        if self.cut is None or self.cut.edge.level_log10 < _UNDERFLOW:
+        if self.cut is None or self.cut.edge.level_log10 < UNDERFLOW:
             return None
         return self.cut.part if self.cut.part in ("slope", "saturation") else None
+
+    @cached_property
+    def underflows(self) -> bool:
+        """Weights that are not zero pass nothing on: too small a product for the number format."""
+        if self.cut is None or self.cut.layer is None or self.cut.part not in ("weight", "norm"):
+            return False
+        weight = self.cut.layer.weight_log10
+        return weight is not None and math.isfinite(weight)
 
     @cached_property
     def layers(self) -> int:
@@ -158,9 +183,9 @@ def is_rectifier(layer: LayerSignal | None, op: str | None) -> bool:
 
 
 def head_length(edges: Sequence[PathEdge]) -> int:
-    """Return how many of `edges`, from the loss down, come before the first weight."""
-    weights = (i for i, edge in enumerate(edges) if edge.factor in ("weight", "recurrence"))
-    return next(weights, len(edges))
+    """Return how many of `edges`, from the loss down, are only loss, squashing and scaling."""
+    body = (i for i, edge in enumerate(edges) if edge.factor not in _HEAD)
+    return next(body, len(edges))
 
 
 def is_step_function(edge: PathEdge) -> bool:
@@ -209,11 +234,18 @@ def _rows(path: MainPath, layers: Sequence[LayerSignal]) -> dict[int, LayerSigna
 
 
 def _parts(
-    edges: Sequence[PathEdge], rows: Mapping[int, LayerSignal], trace: Trace, saturated: float
+    edges: Sequence[PathEdge],
+    rows: Mapping[int, LayerSignal],
+    trace: Trace,
+    saturated: float,
+    born_zero: frozenset[Place],
 ) -> list[Part]:
     parts = [_part(edge, rows.get(id(edge)), saturated) for edge in edges]
     for i in range(head_length(edges)):
         if parts[i] in ("slope", "saturation", "attention"):
+            parts[i] = "shown"
+    for i, edge in enumerate(edges):
+        if (edge.module, edge.op) in born_zero and _live(edge.gain_log10):
             parts[i] = "shown"
     _join_norms(edges, parts)
     _drop_last_norm(edges, parts)

@@ -12,18 +12,23 @@ from functools import cached_property
 
 from unvanish.diagnose.sickness import Sickness, find_sickness
 from unvanish.diagnose.training import TrainingState, training_state
-from unvanish.diagnose.trunk import Trunk
+from unvanish.diagnose.trunk import Place, Trunk
 from unvanish.records import LayerSignal, ModelRun, OptimizerFacts, SourceLine, Trace
+
+_ZERO_BY_DESIGN = ("weight", "norm", "gate", "shown")
 
 
 class TraceView:
     """One traced step: the trace, and the trunk of each of its sources (the farthest first)."""
 
-    def __init__(self, trace: Trace, saturated: float) -> None:
-        """Prepare `trace`; `saturated` is the share from which a layer counts as saturated."""
+    def __init__(
+        self, trace: Trace, saturated: float, born_zero: frozenset[Place] = frozenset()
+    ) -> None:
+        """Prepare `trace`; the other arguments are those of `Trunk`."""
         self.trace = trace
         self.step = trace.step
         self._saturated = saturated
+        self._born_zero = born_zero
 
     @cached_property
     def trunks(self) -> tuple[Trunk, ...]:
@@ -33,7 +38,7 @@ class TraceView:
             return ()  # the loss itself sends nothing, or nothing finite
         main = self.trace.main_path
         paths = [] if main is None else [main, *(p for p in self.trace.paths if p != main)]
-        trunks = [Trunk(path, self.trace, self._saturated) for path in paths]
+        trunks = [Trunk(path, self.trace, self._saturated, self._born_zero) for path in paths]
         return tuple(trunk for trunk in trunks if not trunk.broken and trunk.path.edges)
 
     @property
@@ -62,7 +67,14 @@ class View:
     def traces(self) -> tuple[TraceView, ...]:
         """All traced steps, in order."""
         saturated = self.limit("saturated-layer")
-        return tuple(TraceView(trace, saturated) for trace in self.model.traces)
+        views: list[TraceView] = []
+        zero: set[Place] = set()
+        for trace in self.model.traces:
+            view = TraceView(trace, saturated, frozenset(zero))
+            cuts = [trunk.cut for trunk in view.trunks if trunk.cut is not None]
+            zero |= {(c.edge.module, c.edge.op) for c in cuts if c.part in _ZERO_BY_DESIGN}
+            views.append(view)
+        return tuple(views)
 
     @cached_property
     def training(self) -> TrainingState:

@@ -15,7 +15,7 @@ it could.
 ## Known problems
 
 A log-softmax in front of cross_entropy does no harm (it is its own log-softmax), and is not
-reported. Only what lies between the loss and the first weight op is looked at.
+reported. Only what lies between the loss and the last layer is looked at.
 
 ## Example
 

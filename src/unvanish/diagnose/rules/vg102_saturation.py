@@ -67,7 +67,14 @@ def check(view: View) -> Sequence[Finding]:
         " {size:.3g}, which is what saturates the first layer."
     ).format(size=size)
     cause = Evidence("input_rms", size, view.limit("raw-input-rms"))
-    return [replace(found[0], remedy=remedy, evidence=(*found[0].evidence, cause))]
+    return [
+        replace(
+            found[0],
+            severity="error" if found[0].severity == "error" else "warning",  # a mistake in itself
+            remedy=remedy,
+            evidence=(*found[0].evidence, cause),
+        )
+    ]
 
 
 def input_rms(trace: TraceView, saturated: str | None) -> float | None:

@@ -65,7 +65,10 @@ def _zero_weights(view: View) -> Sequence[Finding]:
     cuts = [
         trace.trunk.cut.edge
         for trace in judged
-        if trace.trunk and trace.trunk.cut and trace.trunk.cut.part == "weight"
+        if trace.trunk
+        and trace.trunk.cut
+        and trace.trunk.cut.part == "weight"
+        and not trace.trunk.underflows
     ]
     if not cuts or len(cuts) < len(judged):
         return []  # not always: whatever was zero has moved
