@@ -23,15 +23,17 @@ class Profile:
 
     `lengths` are the variances of the pre-activations; `gains_log10` the log10 of the gain of the
     gradient's norm (root mean square over networks) from the layer's output to its input, and
-    `gain_log10` their sum. `amplification_log10` is that of ∏ χ∥. With a width, `median_log10` is
-    the log10 of the gain of the median network, and `spread_log10` its standard deviation over
-    networks.
+    `gain_log10` their sum. `amplification_log10` is that of ∏ χ∥. `correlation` is that of two
+    inputs at the end which had none at the start: near 1 all samples look alike. With a width,
+    `median_log10` is the log10 of the gain of the median network, and `spread_log10` its standard
+    deviation over networks.
     """
 
     lengths: tuple[float, ...]
     gains_log10: tuple[float, ...]
     gain_log10: float
     amplification_log10: float
+    correlation: float
     median_log10: float | None
     spread_log10: float | None
 
@@ -58,9 +60,20 @@ def propagate(layer: Layer, depth: int, start: float = 1.0, width: int | None = 
         gains_log10=gains,
         gain_log10=total,
         amplification_log10=2.0 * sum(_half_log10(abs(layer.length_slope(q))) for q in lengths),
+        correlation=_last_correlation(layer, lengths),
         median_log10=median,
         spread_log10=spread,
     )
+
+
+def _last_correlation(layer: Layer, lengths: Sequence[float]) -> float:
+    c, known = 0.0, lengths[0]
+    for q in lengths:
+        # a correlation is wanted to 1e-4: lengths that hardly change share their coefficients
+        if abs(q - known) > 1e-5 * known:
+            known = q
+        c = min(1.0, layer.correlation(known, c, tolerance=1e-6))
+    return c
 
 
 def log_variances(

@@ -69,7 +69,8 @@ class Setting:
 
     `name` is "given", "torch_default" (nn.Linear's), "forward", "backward" or "critical".
     `gain_log10` is the log10 of the gain of the gradient's norm a layer, ½ log10 χ₁, at the fixed
-    point; `trains` whether the depth that was asked for is at most the greatest expected to train.
+    point; `trains` whether the depth that was asked for is at most the greatest expected to train,
+    None where that is infinite: at χ₁ = 1 the theory sets no limit, and does not promise any depth.
     """
 
     name: str
@@ -168,6 +169,7 @@ def _choices(
 
 def _setting(name: str, layer: Layer, q: float, depth: int | None, width: int | None) -> Setting:
     point = fixed_point(layer, q)
+    limitless = math.isinf(point.trainable_depth)
     return Setting(
         name=name,
         sigma_w=layer.sigma_w,
@@ -175,7 +177,7 @@ def _setting(name: str, layer: Layer, q: float, depth: int | None, width: int | 
         gain_log10=0.5 * math.log10(point.chi_1) if point.chi_1 > 0.0 else -math.inf,
         fixed_point=point,
         prediction=None if depth is None else propagate(layer, depth, q, width),
-        trains=None if depth is None else depth <= point.trainable_depth,
+        trains=None if depth is None or limitless else depth <= point.trainable_depth,
     )
 
 
@@ -196,6 +198,11 @@ def _notes(activation: Activation, m: Moments, settings: Iterable[Setting]) -> I
             "χ∥ > 1 with {settings}: lengths that are a little off move further away, and"
             " with them the prediction; ∏ χ∥ says by what factor."
         ).format(settings=", ".join(unstable))
+    if any(math.isinf(setting.fixed_point.trainable_depth) for setting in settings):
+        yield _(
+            "At a critical point 6 ξ_c is infinite. That does not promise any depth: samples may"
+            " still become alike (ReLU's do, like 1/depth²), and finite width adds noise."
+        )
     yield _(
         "The greatest depth expected to train is 6 ξ_c (Schoenholz et al. 2017): measured on"
         " plain tanh networks, without normalisation or skips."

@@ -74,10 +74,11 @@ class Layer:
             second = slope_mean_square(self.activation, q)
         return self.sigma_w**2 / self.keep * second
 
-    def correlation(self, q: float, c: float) -> float:
-        """Return c', for two inputs of length q > 0 and correlation c."""
-        product = pairs.product(self.activation, q, c)
-        return (self.sigma_w**2 * product + self.sigma_b**2) / self.length(q)
+    def correlation(self, q: float, c: float, tolerance: float = 1e-13) -> float:
+        """Return c' to `tolerance`, for two inputs of length q > 0 and correlation c."""
+        product = pairs.product(self.activation, q, c, tolerance)
+        length = self.length(q)
+        return (self.sigma_w**2 * product + self.sigma_b**2) / length if length > 0.0 else 1.0
 
     def correlation_slope(self, q: float, c: float) -> float:
         """Return dc'/dc."""

@@ -63,15 +63,17 @@ def _project(x: Array, weighted: Array, terms: int) -> Array:
     return result
 
 
-def product(activation: Activation, q: float, c: float) -> float:
-    """Return E φ(z₁)φ(z₂), q > 0 and −1 ≤ c ≤ 1."""
+def product(activation: Activation, q: float, c: float, tolerance: float = _TOLERANCE) -> float:
+    """Return E φ(z₁)φ(z₂), q > 0 and −1 ≤ c ≤ 1, right to `tolerance` of E φ²."""
     if activation.closed is not None:
         return activation.closed.product(q, c)
     whole = moments(activation, q).second
     if abs(c) == 1.0:
         return _same(activation.f, activation, q, c)
     squares = hermite(activation, q) ** 2
-    return _series(squares, whole, c, lambda: _nested(activation.f, activation.kinks, q, c))
+    return _series(
+        squares, whole, c, lambda: _nested(activation.f, activation.kinks, q, c), tolerance
+    )
 
 
 def slope_product(activation: Activation, q: float, c: float) -> float:
@@ -85,9 +87,15 @@ def slope_product(activation: Activation, q: float, c: float) -> float:
     return _series(squares, whole, c, lambda: _nested(activation.df, activation.kinks, q, c))
 
 
-def _series(squares: Array, whole: float, c: float, half_square: Callable[[], float]) -> float:
+def _series(
+    squares: Array,
+    whole: float,
+    c: float,
+    half_square: Callable[[], float],
+    tolerance: float = _TOLERANCE,
+) -> float:
     left_out = max(whole - float(squares.sum()), 0.0) * abs(c) ** len(squares)
-    if left_out > _TOLERANCE * whole:
+    if left_out > tolerance * whole:
         return whole - half_square()
     return float(np.polynomial.polynomial.polyval(c, squares))
 
