@@ -92,7 +92,7 @@ def phase_picture(shown: Diagram, settings: Sequence[Setting]) -> go.Figure:
     on_line = [
         (point.sigma_w, point.sigma_b, f"q = {point.q:.4g}")
         for point in shown.line
-        if point.sigma_b is not None and point.sigma_w <= widest and point.sigma_b <= highest
+        if point.sigma_b is not None
     ]
     if len(on_line) > 1:
         xs, ys, hover = zip(*on_line, strict=True)
