@@ -10,6 +10,7 @@ from unvanish.errors import UsageError
 from unvanish.i18n import _
 
 SCHEMA = 1  # of the JSON; raised when a key changes its meaning or goes
+DEEPEST = 10_000  # layers; beyond it the answer takes minutes
 
 
 def _help() -> str:
@@ -87,6 +88,11 @@ def command(
         raise UsageError(_("--sigma-b has no use without --sigma-w"), _("Give both, or neither."))
     if width is not None and depth is None:
         raise UsageError(_("--width has no use without --depth"), _("Give both, or neither."))
+    if depth is not None and depth > DEEPEST:
+        raise UsageError(
+            _("--depth {depth} is too deep").format(depth=depth),
+            _("Give {limit} or less.").format(limit=DEEPEST),
+        )
     files = [path for path in (output, json_path) if path is not None]
     if len(files) != len(set(files)):
         raise UsageError(

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from unvanish.errors import UsageError
+from unvanish.i18n import _
 from unvanish.meanfield.maps import EXPLODED, VANISHED, Layer
 from unvanish.meanfield.moments import moments
 
@@ -44,7 +45,15 @@ def propagate(layer: Layer, depth: int, start: float = 1.0, width: int | None = 
     Lengths are held within [1e-14, 1e14]. For inputs of mean square s, `start` is σ_w² s + σ_b².
     """
     if depth < 1:
-        raise UsageError(f"a network of {depth} layers has no gain", "Give a depth of at least 1.")
+        raise UsageError(
+            _("a network of {depth} layers has no gain").format(depth=depth),
+            _("Give a depth of at least 1."),
+        )
+    if width is not None and width < 1:
+        raise UsageError(
+            _("a layer of {width} units has no spread").format(width=width),
+            _("Give a width of at least 1."),
+        )
     lengths = [min(max(start, VANISHED), EXPLODED)]
     while len(lengths) < depth:
         lengths.append(min(max(layer.length(lengths[-1]), VANISHED), EXPLODED))
