@@ -15,13 +15,17 @@ CATALOGUE = ROOT / "locale" / "zh" / "LC_MESSAGES" / "unvanish.po"
 
 TRANSLATED = [
     *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "chain").glob("*.py")),
+    *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "meanfield").glob("*.py")),
     "cli/__init__.py",
     "cli/chain.py",
     "cli/help.py",
     "cli/options.py",
     "cli/output.py",
+    "cli/theory.py",
     "errors.py",
+    "figures/theory.py",
     "report/chain.py",
+    "report/theory.py",
 ]
 
 

@@ -97,6 +97,14 @@ def test_default_sigmoid_layers() -> None:
     assert profile.spread_log10 is None
 
 
+@pytest.mark.parametrize("name", ["relu", "tanh", "hardtanh", "silu", "sigmoid"])
+def test_correlation_at_the_end(name: str) -> None:
+    layer, q, c = Layer(named(name), 1.5, 0.4), 1.0, 0.0
+    for _ in range(6):
+        q, c = layer.length(q), layer.correlation(q, c)
+    assert propagate(layer, 6).correlation == pytest.approx(c, abs=0.01)
+
+
 def test_amplification_warns_where_lengths_run_away() -> None:
     gelu = Layer(named("gelu"), 1.5335304411955353)
     assert propagate(gelu, 50).amplification_log10 > 2.0

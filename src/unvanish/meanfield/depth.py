@@ -24,10 +24,10 @@ class Profile:
 
     `lengths` are the variances of the pre-activations; `gains_log10` the log10 of the gain of the
     gradient's norm (root mean square over networks) from the layer's output to its input, and
-    `gain_log10` their sum. `amplification_log10` is that of ∏ χ∥. `correlation` is that of two
-    inputs at the end which had none at the start: near 1 all samples look alike. With a width,
-    `median_log10` is the log10 of the gain of the median network, and `spread_log10` its standard
-    deviation over networks.
+    `gain_log10` their sum. `amplification_log10` is that of ∏ χ∥. `correlation` is, to 0.01, that
+    of two inputs at the end which had none at the start: near 1 all samples look alike. With a
+    width, `median_log10` is the log10 of the gain of the median network, and `spread_log10` its
+    standard deviation over networks.
     """
 
     lengths: tuple[float, ...]
@@ -76,12 +76,9 @@ def propagate(layer: Layer, depth: int, start: float = 1.0, width: int | None = 
 
 
 def _last_correlation(layer: Layer, lengths: Sequence[float]) -> float:
-    c, known = 0.0, lengths[0]
+    c = 0.0
     for q in lengths:
-        # a correlation is wanted to 1e-4: lengths that hardly change share their coefficients
-        if abs(q - known) > 1e-5 * known:
-            known = q
-        c = min(1.0, layer.correlation(known, c, tolerance=1e-6))
+        c = min(1.0, layer.correlation(q, c, rough=True))
     return c
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -11,7 +11,7 @@ from unvanish.errors import UnknownNameError
 from unvanish.i18n import _
 from unvanish.meanfield.activation import Activation
 from unvanish.meanfield.bridge import resolve
-from unvanish.meanfield.critical import Criticality, criticality
+from unvanish.meanfield.critical import Criticality, Kind, criticality
 from unvanish.meanfield.depth import Profile, propagate
 from unvanish.meanfield.maps import FixedPoint, Layer, fixed_point
 from unvanish.meanfield.moments import Moments, moments
@@ -139,7 +139,7 @@ def theory(
         settings=settings,
         depth=depth,
         width=width,
-        notes=tuple(_notes(resolved, m, settings)),
+        notes=tuple(_notes(resolved, m, found, settings)),
     )
 
 
@@ -181,7 +181,22 @@ def _setting(name: str, layer: Layer, q: float, depth: int | None, width: int | 
     )
 
 
-def _notes(activation: Activation, m: Moments, settings: Iterable[Setting]) -> Iterator[str]:
+def setting_name(name: str, kind: Kind) -> str:
+    """Return the name of a setting in words; `kind` is that of the activation's criticality."""
+    if name == "critical" and kind == "q_to_zero":
+        return _("critical, q → 0")
+    return {
+        "given": _("given"),
+        "torch_default": _("PyTorch default"),
+        "forward": _("forward gain"),
+        "backward": _("backward gain"),
+        "critical": _("critical point"),
+    }[name]
+
+
+def _notes(
+    activation: Activation, m: Moments, found: Criticality, settings: Sequence[Setting]
+) -> Iterator[str]:
     if activation.jumps:
         yield _(
             "{name} jumps at {places}: autograd does not see the jump, and neither do the"
@@ -192,7 +207,11 @@ def _notes(activation: Activation, m: Moments, settings: Iterable[Setting]) -> I
             "The mean of {name} is {mean:.4g}, not 0: even inputs without correlation get"
             " outputs with correlation {share:.2g} after one layer."
         ).format(name=activation.name, mean=m.mean, share=m.squared_mean_cosine)
-    unstable = [setting.name for setting in settings if not setting.fixed_point.stable]
+    unstable = [
+        setting_name(setting.name, found.kind)
+        for setting in settings
+        if not setting.fixed_point.stable
+    ]
     if unstable:
         yield _(
             "χ∥ > 1 with {settings}: lengths that are a little off move further away, and"

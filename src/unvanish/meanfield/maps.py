@@ -78,9 +78,10 @@ class Layer:
             second = slope_mean_square(self.activation, q)
         return self.sigma_w**2 / self.keep * second
 
-    def correlation(self, q: float, c: float, tolerance: float = 1e-13) -> float:
-        """Return c' to `tolerance`, for two inputs of length q > 0 and correlation c."""
-        product = pairs.product(self.activation, q, c, tolerance)
+    def correlation(self, q: float, c: float, *, rough: bool = False) -> float:
+        """Return c', for two inputs of length q > 0 and correlation c; `rough` to 1e-3."""
+        of_pair = pairs.rough_product if rough else pairs.product
+        product = of_pair(self.activation, q, c)
         length = self.length(q)
         return (self.sigma_w**2 * product + self.sigma_b**2) / length if length > 0.0 else 1.0
 

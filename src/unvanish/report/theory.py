@@ -16,7 +16,7 @@ from unvanish import i18n, words
 from unvanish._version import __version__
 from unvanish.i18n import _
 from unvanish.meanfield import Activation
-from unvanish.meanfield.facade import Setting, Theory
+from unvanish.meanfield.facade import Setting, Theory, setting_name
 from unvanish.meanfield.phase import diagram
 
 _COLUMNS, _ROWS = 61, 4  # of the plot of slopes
@@ -53,19 +53,6 @@ def half_stable_lines(theory: Theory) -> list[str]:
     ]
 
 
-def setting_name(name: str, theory: Theory) -> str:
-    """Return the name of a setting in words."""
-    if name == "critical" and theory.critical.kind == "q_to_zero":
-        return _("critical, q → 0")
-    return {
-        "given": _("given"),
-        "torch_default": _("PyTorch default"),
-        "forward": _("forward gain"),
-        "backward": _("backward gain"),
-        "critical": _("critical point"),
-    }[name]
-
-
 def phase_name(phase: str) -> str:
     """Return a phase in words."""
     return {"ordered": _("ordered"), "critical": _("critical"), "chaotic": _("chaotic")}[phase]
@@ -75,7 +62,7 @@ def merged(theory: Theory) -> list[tuple[str, Setting]]:
     """Return the settings with their names, equal ones once: for ReLU all gains are one."""
     rows: list[tuple[list[str], Setting]] = []
     for setting in theory.settings:
-        name = setting_name(setting.name, theory)
+        name = setting_name(setting.name, theory.critical.kind)
         for names, known in rows:
             close = math.isclose(known.sigma_w, setting.sigma_w, rel_tol=1e-12)
             if close and known.sigma_b == setting.sigma_b:
@@ -119,7 +106,8 @@ def prediction_rows(theory: Theory) -> list[list[str]]:
             spread = prediction.spread_log10
             cells = [name, words.times(prediction.gain_log10), f"{prediction.correlation:.2f}"]
             if spread is not None:
-                cells.insert(2, f"×÷ {10.0**spread:.2g}" if spread < 300.0 else "×÷ ∞")
+                # beyond a decade lengths have run away, and no more than that is known
+                cells.insert(2, f"×÷ {10.0**spread:.2g}" if spread <= 1.0 else "×÷ >10")
             rows.append(cells)
     return rows
 
