@@ -34,6 +34,7 @@ class Moments:
     fourth: float  # E φ⁴
     mixed_fourth: float  # E φ² φ'²
     slope_second_slope: float  # d E φ'²/dq
+    curvature_mean: float  # E φ'' = E[z φ']/q, which needs no φ''
     length_slope: float
     centred_length_slope: float
     surplus: float
@@ -91,6 +92,7 @@ def moments(activation: Activation, q: float) -> Moments:
             surplus = q * rule.mean((df - _over_z(f, z, df)) ** 2)
         else:
             surplus = centred_surplus - mean * mean
+        curvature_mean = rule.mean(z * df) / q
         result = Moments(
             q=float(q),
             mean=mean,
@@ -103,7 +105,8 @@ def moments(activation: Activation, q: float) -> Moments:
             mixed_fourth=rule.mean((f * df) ** 2),
             slope_second_slope=rule.mean(df * df * (rule.x**2 - 1.0)) / (2.0 * q),
             length_slope=length_slope,
-            centred_length_slope=length_slope - mean * rule.mean(z * df) / q,
+            curvature_mean=curvature_mean,
+            centred_length_slope=length_slope - mean * curvature_mean,
             surplus=surplus,
             centred_surplus=centred_surplus,
         )

@@ -32,8 +32,8 @@ def hermite(activation: Activation, q: float, terms: int = _TERMS) -> Array:
     """Return aₙ = E[φ(√q x) hₙ(x)], n = 0 … terms − 1, hₙ the orthonormal Hermite polynomials.
 
     From n = 2 on they are taken from φ'', as q (E[φ'' hₙ₋₂] + Σ jump of φ' · density · hₙ₋₂)
-    / √(n(n−1)), where φ'' is known and φ does not jump: exact where φ is made of straight pieces, and without the
-    cancellation that leaves ReLU6's a₃ = −1.5e-8 with half its digits.
+    / √(n(n−1)), where φ'' is known and φ does not jump: exact where φ is made of straight pieces,
+    and without the cancellation that leaves ReLU6's a₃ = −1.5e-8 with half its digits.
     """
     rule = rule_for(activation, q)
     near = np.abs(rule.x) < _REACH
