@@ -142,7 +142,7 @@ def slope_supremum(op_name: str, **parameters: float) -> float | None:
     `op_name` is a plain name such as "sigmoid" or "leaky_relu"; parameters as for `named`.
     """
     entry = find(op_name)
-    return entry.build(**parameters).slope_supremum if entry else None
+    return build(entry, **parameters).slope_supremum if entry else None
 
 
 def negative_slope(name: str, **parameters: float) -> float | None:
@@ -152,4 +152,4 @@ def negative_slope(name: str, **parameters: float) -> float | None:
     √((1 + a²)/2) whatever the weights are.
     """
     entry = find(name)
-    return entry.build(**parameters).negative_slope if entry else None
+    return build(entry, **parameters).negative_slope if entry else None

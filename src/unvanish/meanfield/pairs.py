@@ -63,8 +63,8 @@ def _project(x: Array, weighted: Array, terms: int) -> Array:
     return result
 
 
-def product(activation: Activation, q: float, c: float, tolerance: float = _TOLERANCE) -> float:
-    """Return E φ(z₁)φ(z₂), q > 0 and −1 ≤ c ≤ 1, right to `tolerance` of E φ²."""
+def product(activation: Activation, q: float, c: float) -> float:
+    """Return E φ(z₁)φ(z₂), q > 0 and −1 ≤ c ≤ 1."""
     if activation.closed is not None:
         return activation.closed.product(q, c)
     whole = moments(activation, q).second
