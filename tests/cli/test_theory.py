@@ -108,7 +108,7 @@ def test_the_page(run: Run, tmp_path: Path) -> None:
     ("words", "message"),
     [
         (["gellu"], "known: linear, sigmoid"),
-        (["gelu", "--sigma-b", "0.1"], "--sigma-w"),
+        (["gelu", "--sigma-b", "0.1"], "without σ_w"),
         (["gelu", "--width", "10"], "--depth"),
         (["gelu", "--sigma-w", "0"], "σ_w > 0"),
         (["gelu", "--depth", "0"], "at least 1"),

@@ -59,7 +59,7 @@ def _epilog() -> str:
 @click.option("--depth", type=int, help=_("predict a network of so many layers"))
 @click.option("--width", type=int, help=_("of so many units: its spread over random weights"))
 @click.option("--sigma-w", type=float, help=_("standard deviation of weights × √fan_in"))
-@click.option("--sigma-b", type=float, help=_("standard deviation of biases [0]"))
+@click.option("--sigma-b", type=float, default=0.0, help=_("standard deviation of biases [0]"))
 @click.option("--q", type=float, default=1.0, help=_("variance of the first pre-activations [1]"))
 @click.option(
     "-o", "--output", metavar="FILE", help=_("write one HTML page with pictures of slope and phase")
@@ -72,7 +72,7 @@ def command(
     depth: int | None,
     width: int | None,
     sigma_w: float | None,
-    sigma_b: float | None,
+    sigma_b: float,
     q: float,
     output: str | None,
     json_path: str | None,
@@ -84,8 +84,6 @@ def command(
     from unvanish.meanfield import named
     from unvanish.meanfield.facade import theory
 
-    if sigma_b is not None and sigma_w is None:
-        raise UsageError(_("--sigma-b has no use without --sigma-w"), _("Give both, or neither."))
     if width is not None and depth is None:
         raise UsageError(_("--width has no use without --depth"), _("Give both, or neither."))
     if depth is not None and depth > DEEPEST:
@@ -100,9 +98,7 @@ def command(
         )
     for path in files:
         check_output(path, force)
-    found = theory(
-        activation, sigma_w=sigma_w, sigma_b=sigma_b or 0.0, depth=depth, width=width, q=q
-    )
+    found = theory(activation, sigma_w=sigma_w, sigma_b=sigma_b, depth=depth, width=width, q=q)
     if json_path is not None:
         head = {"schema": SCHEMA, "tool_version": __version__, "kind": "theory"}
         write_output(json_path, codec.dumps(head | codec.to_plain(found)), force)

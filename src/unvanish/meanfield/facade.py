@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from unvanish.errors import UnknownNameError
+from unvanish.errors import UnknownNameError, UsageError
 from unvanish.i18n import _
 from unvanish.meanfield.activation import Activation
 from unvanish.meanfield.bridge import resolve
@@ -120,8 +120,11 @@ def theory(
     gain is also predicted layer by layer from first pre-activations of length `q`; with `width`,
     so is its spread over random weights. `activation` and `kinks` as for `gain`.
 
-    Raises UnknownNameError and UsageError as `gain` does, and UsageError for σ_w ≤ 0 or σ_b < 0.
+    Raises UnknownNameError and UsageError as `gain` does, and UsageError for σ_w ≤ 0, σ_b < 0 or
+    σ_b without σ_w.
     """
+    if sigma_w is None and sigma_b != 0.0:
+        raise UsageError(_("σ_b has no use without σ_w"), _("Give both, or neither."))
     resolved = resolve(activation, kinks=kinks)
     m, found = moments(resolved, q), criticality(resolved)
     settings = tuple(
