@@ -27,6 +27,7 @@ def torch_is_imported_by(code: str) -> bool:
         "import unvanish.records, unvanish.codec, unvanish.diagnose, unvanish.report",
         "from unvanish.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass",
         "from unvanish.cli import main\ntry: main(['--version'])\nexcept SystemExit: pass",
+        "from unvanish.cli import main\ntry: main(['theory', 'gelu'])\nexcept SystemExit: pass",
     ],
 )
 def test_does_not_import_torch(code: str) -> None:

@@ -15,6 +15,7 @@ CATALOGUE = ROOT / "locale" / "zh" / "LC_MESSAGES" / "unvanish.po"
 
 TRANSLATED = [
     *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "chain").glob("*.py")),
+    *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "meanfield").glob("*.py")),
     "cli/__init__.py",
     "cli/chain.py",
     "cli/help.py",
@@ -22,8 +23,11 @@ TRANSLATED = [
     "cli/output.py",
     "cli/rule.py",
     *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "diagnose").rglob("*.py")),
+    "cli/theory.py",
     "errors.py",
+    "figures/theory.py",
     "report/chain.py",
+    "report/theory.py",
 ]
 
 

@@ -61,6 +61,20 @@ def test_factor_per_layer_at_width_512(name: str, sigma_w: float, sigma_b: float
     assert 10.0 ** ((measured - predicted) / depth) == pytest.approx(1.0, abs=0.02)
 
 
+def test_96_plain_nets_within_a_hundredth_of_a_decade_a_layer() -> None:
+    """Eight activations, four settings, three depths, width 64, one net each; the median error."""
+    rng, errors = np.random.default_rng(5), []
+    for name in ("sigmoid", "tanh", "relu", "gelu", "silu", "elu", "softplus", "hardtanh"):
+        for sigma_w, sigma_b in ((3.0**-0.5, 0.0), (1.0, 0.2), (1.3, 0.0), (1.4, 0.3)):
+            layer = Layer(named(name), sigma_w, sigma_b)
+            for depth in (5, 10, 20):
+                measured = measured_log10(layer, depth, 64, 8, rng).mean()
+                predicted = propagate(layer, depth, width=64).median_log10
+                errors.append(abs(measured - predicted) / depth)
+    assert len(errors) == 96
+    assert np.median(errors) < 0.01
+
+
 @pytest.mark.parametrize(
     ("name", "sigma_w", "sigma_b"),
     [("linear", 1.0, 0.0), ("relu", 2.0**0.5, 0.0), ("tanh", 5 / 3, 0.0), ("gelu", 1.4, 0.4)],
@@ -95,6 +109,14 @@ def test_default_sigmoid_layers() -> None:
     assert len(profile.lengths) == 4
     assert profile.gain_log10 == pytest.approx(sum(profile.gains_log10))
     assert profile.spread_log10 is None
+
+
+@pytest.mark.parametrize("name", ["relu", "tanh", "hardtanh", "silu", "sigmoid"])
+def test_correlation_at_the_end(name: str) -> None:
+    layer, q, c = Layer(named(name), 1.5, 0.4), 1.0, 0.0
+    for _ in range(6):
+        q, c = layer.length(q), layer.correlation(q, c)
+    assert propagate(layer, 6).correlation == pytest.approx(c, abs=0.01)
 
 
 def test_amplification_warns_where_lengths_run_away() -> None:

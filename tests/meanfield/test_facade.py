@@ -87,7 +87,7 @@ def test_theory_of_what_jumps_or_has_no_slope_says_so() -> None:
 
 def test_instability_is_noted() -> None:
     notes = unvanish.theory("gelu").notes
-    assert any("χ∥ > 1" in note and "forward" in note for note in notes)
+    assert any("χ∥ > 1" in note and "forward gain" in note for note in notes)
 
 
 def test_names_do_not_need_torch() -> None:

@@ -22,11 +22,16 @@ def lang_option(function: F) -> F:
 
 
 def json_option(function: F) -> F:
-    """`--json PATH`, as the parameter `json_path` (None when it was not given)."""
+    """`--json [PATH]`, as the parameter `json_path`: None when not given, "-" without a PATH.
+
+    A word after it is its PATH, so a bare `--json` stands last or before another option.
+    """
     return click.option(
         "--json",
         "json_path",
-        metavar="PATH",
+        metavar="[PATH]",
+        is_flag=False,
+        flag_value="-",
         help=_("write the result as JSON to PATH; - is stdout, and nothing else is printed then"),
     )(function)
 

@@ -40,8 +40,8 @@ def batch_norm(activation: Activation, batch: int | None = None) -> Rate:
     """
     if batch is not None and batch < _LEAST_BATCH:
         raise UsageError(
-            f"BatchNorm over {batch} samples has no mean-field rate",
-            f"Give a batch of at least {_LEAST_BATCH}.",
+            _("BatchNorm over {batch} samples has no mean-field rate").format(batch=batch),
+            _("Give a batch of at least {least}.").format(least=_LEAST_BATCH),
         )
     m = moments(activation, 1.0)
     rate = m.slope_second / m.variance if batch is None else _finite(activation, batch)

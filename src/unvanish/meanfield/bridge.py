@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from unvanish.errors import UsageError, UserCodeError
+from unvanish.i18n import _
 from unvanish.meanfield import catalogue
 from unvanish.meanfield.activation import Activation, Array, Function
 
@@ -44,7 +45,8 @@ def resolve(given: Any, *, kinks: Iterable[float] | None = None) -> Activation:
         return catalogue.named(given)
     if not callable(given):
         raise UsageError(
-            f"{given!r} is no activation", "Give a name, a torch module, or a function of a tensor."
+            _("{given!r} is no activation").format(given=given),
+            _("Give a name, a torch module, or a function of a tensor."),
         )
     torch = importlib.import_module("torch")
     if inspect.isclass(given) and issubclass(given, torch.nn.Module):
@@ -108,13 +110,17 @@ def _evaluator(torch: Any, name: str, function: Callable[[Any], Any]) -> tuple[F
             result = function(z)
         except Exception as error:
             raise UserCodeError(
-                f"the activation {name!r} raised {type(error).__name__}: {error}",
-                "It has to take a float64 tensor of any shape and return one of the same shape.",
+                _("the activation {name!r} raised {kind}: {error}").format(
+                    name=name, kind=type(error).__name__, error=error
+                ),
+                _("It has to take a float64 tensor of any shape and return one of the same shape."),
             ) from error
         if not isinstance(result, torch.Tensor) or result.shape != z.shape:
             raise UsageError(
-                f"{name!r} is not element-wise: it does not return a tensor of its input's shape",
-                "Give a function that acts on each entry by itself.",
+                _(
+                    "{name!r} is not element-wise: it does not return a tensor of its input's shape"
+                ).format(name=name),
+                _("Give a function that acts on each entry by itself."),
             )
         return result
 
@@ -143,13 +149,15 @@ def _check_elementwise(name: str, f: Function) -> None:
     # a vectorised kernel may round the last bit differently by position
     if not same or not np.allclose(whole, apart, rtol=1e-12, atol=1e-14, equal_nan=True):
         raise UsageError(
-            f"{name!r} is not an element-wise function: entries depend on each other or on chance",
-            "Give a function that acts on each entry by itself.",
+            _("{name!r} is not element-wise: entries depend on each other or on chance").format(
+                name=name
+            ),
+            _("Give a function that acts on each entry by itself."),
         )
     if not np.isfinite(whole).all():
         raise UsageError(
-            f"{name!r} is not finite on [-3.1, 2.9]",
-            "An activation has to be defined for every real number.",
+            _("{name!r} is not finite between −3.1 and 2.9").format(name=name),
+            _("An activation has to be defined for every real number."),
         )
 
 
@@ -157,7 +165,7 @@ def _jumps(function: Function) -> list[float]:
     """Return where `function` jumps, bisecting every interval toward its greater change."""
     low, high = _GRID[:-1].copy(), _GRID[1:].copy()
     at_low, at_high = function(low), function(high)
-    for _ in range(_BISECTIONS):
+    for _halving in range(_BISECTIONS):
         middle = 0.5 * (low + high)
         at_middle = function(middle)
         left = np.abs(at_middle - at_low) >= np.abs(at_high - at_middle)

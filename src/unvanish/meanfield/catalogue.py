@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from unvanish.errors import UnknownNameError, UsageError
+from unvanish.i18n import _
 from unvanish.meanfield import piecewise, smooth
 from unvanish.meanfield.activation import Activation
 
@@ -84,19 +85,25 @@ def named(name: str, **parameters: float) -> Activation:
     entry = find(match["name"]) if match else None
     if not match or not entry:
         raise UnknownNameError(
-            "activation",
+            _("activation"),
             name,
             NAMES,
-            "Or pass a function of a tensor, such as"
-            " unvanish.gain(lambda z: z * torch.sigmoid(z)).",
+            _(
+                "Or pass a function of a tensor, such as"
+                " unvanish.gain(lambda z: z * torch.sigmoid(z))."
+            ),
         )
     positional, keywords = _read_parameters(name, match["number"] or match["list"] or "")
     try:
         arguments = inspect.signature(entry.build).bind(*positional, **keywords, **parameters)
     except TypeError as error:
         raise UsageError(
-            f"{entry.name} does not take these parameters ({error})",
-            f"It takes: {', '.join(inspect.signature(entry.build).parameters) or 'none'}.",
+            _("{name} does not take these parameters ({error})").format(
+                name=entry.name, error=error
+            ),
+            _("It takes: {names}.").format(
+                names=", ".join(inspect.signature(entry.build).parameters) or _("none")
+            ),
         ) from None
     return build(entry, *arguments.args, **arguments.kwargs)
 
@@ -114,13 +121,13 @@ def _read_parameters(name: str, text: str) -> tuple[list[float], dict[str, float
     positional: list[float] = []
     keywords: dict[str, float] = {}
     for item in filter(None, (part.strip() for part in text.split(","))):
-        key, _, value = item.rpartition("=")
+        key, _equals, value = item.rpartition("=")
         try:
             number = float(value)
         except ValueError:
             raise UsageError(
-                f"cannot read the parameter {item!r} of {name!r}",
-                "Write numbers: leaky_relu(0.2), elu(alpha=0.5).",
+                _("cannot read the parameter {item!r} of {name!r}").format(item=item, name=name),
+                _("Write numbers: leaky_relu(0.2), elu(alpha=0.5)."),
             ) from None
         if key:
             keywords[key.strip()] = number
@@ -135,7 +142,7 @@ def slope_supremum(op_name: str, **parameters: float) -> float | None:
     `op_name` is a plain name such as "sigmoid" or "leaky_relu"; parameters as for `named`.
     """
     entry = find(op_name)
-    return entry.build(**parameters).slope_supremum if entry else None
+    return build(entry, **parameters).slope_supremum if entry else None
 
 
 def negative_slope(name: str, **parameters: float) -> float | None:
@@ -145,4 +152,4 @@ def negative_slope(name: str, **parameters: float) -> float | None:
     √((1 + a²)/2) whatever the weights are.
     """
     entry = find(name)
-    return entry.build(**parameters).negative_slope if entry else None
+    return build(entry, **parameters).negative_slope if entry else None

@@ -92,7 +92,8 @@ def critical_line(activation: Activation, q: float, *, centred: bool = False) ->
     second = m.slope_second
     if second <= 0.0:
         raise UsageError(
-            f"{activation.name} has slope 0 wherever N(0, {q:g}) reaches", "Use a greater q."
+            _("{name} has slope 0 wherever N(0, {q:g}) reaches").format(name=activation.name, q=q),
+            _("Use a greater q."),
         )
     sigma_b2 = surplus / second
     return CriticalPoint(

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from unvanish.errors import UsageError
+from unvanish.i18n import _
 from unvanish.meanfield.maps import EXPLODED, VANISHED, Layer
 from unvanish.meanfield.moments import moments
 
@@ -23,15 +24,17 @@ class Profile:
 
     `lengths` are the variances of the pre-activations; `gains_log10` the log10 of the gain of the
     gradient's norm (root mean square over networks) from the layer's output to its input, and
-    `gain_log10` their sum. `amplification_log10` is that of ∏ χ∥. With a width, `median_log10` is
-    the log10 of the gain of the median network, and `spread_log10` its standard deviation over
-    networks.
+    `gain_log10` their sum. `amplification_log10` is that of ∏ χ∥. `correlation` is, to 0.01, that
+    of two inputs at the end which had none at the start: near 1 all samples look alike. With a
+    width, `median_log10` is the log10 of the gain of the median network, and `spread_log10` its
+    standard deviation over networks.
     """
 
     lengths: tuple[float, ...]
     gains_log10: tuple[float, ...]
     gain_log10: float
     amplification_log10: float
+    correlation: float
     median_log10: float | None
     spread_log10: float | None
 
@@ -42,7 +45,15 @@ def propagate(layer: Layer, depth: int, start: float = 1.0, width: int | None = 
     Lengths are held within [1e-14, 1e14]. For inputs of mean square s, `start` is σ_w² s + σ_b².
     """
     if depth < 1:
-        raise UsageError(f"a network of {depth} layers has no gain", "Give a depth of at least 1.")
+        raise UsageError(
+            _("a network of {depth} layers has no gain").format(depth=depth),
+            _("Give a depth of at least 1."),
+        )
+    if width is not None and width < 1:
+        raise UsageError(
+            _("a layer of {width} units has no spread").format(width=width),
+            _("Give a width of at least 1."),
+        )
     lengths = [min(max(start, VANISHED), EXPLODED)]
     while len(lengths) < depth:
         lengths.append(min(max(layer.length(lengths[-1]), VANISHED), EXPLODED))
@@ -58,9 +69,17 @@ def propagate(layer: Layer, depth: int, start: float = 1.0, width: int | None = 
         gains_log10=gains,
         gain_log10=total,
         amplification_log10=2.0 * sum(_half_log10(abs(layer.length_slope(q))) for q in lengths),
+        correlation=_last_correlation(layer, lengths),
         median_log10=median,
         spread_log10=spread,
     )
+
+
+def _last_correlation(layer: Layer, lengths: Sequence[float]) -> float:
+    c = 0.0
+    for q in lengths:
+        c = min(1.0, layer.correlation(q, c, rough=True))
+    return c
 
 
 def log_variances(

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from unvanish.errors import UnknownNameError
+from unvanish.errors import UnknownNameError, UsageError
 from unvanish.i18n import _
 from unvanish.meanfield.activation import Activation
 from unvanish.meanfield.bridge import resolve
-from unvanish.meanfield.critical import Criticality, criticality
+from unvanish.meanfield.critical import Criticality, Kind, criticality
 from unvanish.meanfield.depth import Profile, propagate
 from unvanish.meanfield.maps import FixedPoint, Layer, fixed_point
 from unvanish.meanfield.moments import Moments, moments
@@ -69,7 +69,8 @@ class Setting:
 
     `name` is "given", "torch_default" (nn.Linear's), "forward", "backward" or "critical".
     `gain_log10` is the log10 of the gain of the gradient's norm a layer, ½ log10 χ₁, at the fixed
-    point; `trains` whether the depth that was asked for is at most the greatest expected to train.
+    point; `trains` whether the depth that was asked for is at most the greatest expected to train,
+    None where that is infinite: at χ₁ = 1 the theory sets no limit, and does not promise any depth.
     """
 
     name: str
@@ -119,8 +120,11 @@ def theory(
     gain is also predicted layer by layer from first pre-activations of length `q`; with `width`,
     so is its spread over random weights. `activation` and `kinks` as for `gain`.
 
-    Raises UnknownNameError and UsageError as `gain` does, and UsageError for σ_w ≤ 0 or σ_b < 0.
+    Raises UnknownNameError and UsageError as `gain` does, and UsageError for σ_w ≤ 0, σ_b < 0 or
+    σ_b without σ_w.
     """
+    if sigma_w is None and sigma_b != 0.0:
+        raise UsageError(_("σ_b has no use without σ_w"), _("Give both, or neither."))
     resolved = resolve(activation, kinks=kinks)
     m, found = moments(resolved, q), criticality(resolved)
     settings = tuple(
@@ -138,7 +142,7 @@ def theory(
         settings=settings,
         depth=depth,
         width=width,
-        notes=tuple(_notes(resolved, m, settings)),
+        notes=tuple(_notes(resolved, m, found, settings)),
     )
 
 
@@ -168,6 +172,7 @@ def _choices(
 
 def _setting(name: str, layer: Layer, q: float, depth: int | None, width: int | None) -> Setting:
     point = fixed_point(layer, q)
+    limitless = math.isinf(point.trainable_depth)
     return Setting(
         name=name,
         sigma_w=layer.sigma_w,
@@ -175,11 +180,26 @@ def _setting(name: str, layer: Layer, q: float, depth: int | None, width: int | 
         gain_log10=0.5 * math.log10(point.chi_1) if point.chi_1 > 0.0 else -math.inf,
         fixed_point=point,
         prediction=None if depth is None else propagate(layer, depth, q, width),
-        trains=None if depth is None else depth <= point.trainable_depth,
+        trains=None if depth is None or limitless else depth <= point.trainable_depth,
     )
 
 
-def _notes(activation: Activation, m: Moments, settings: Iterable[Setting]) -> Iterator[str]:
+def setting_name(name: str, kind: Kind) -> str:
+    """Return the name of a setting in words; `kind` is that of the activation's criticality."""
+    if name == "critical" and kind == "q_to_zero":
+        return _("critical, q → 0")
+    return {
+        "given": _("given"),
+        "torch_default": _("PyTorch default"),
+        "forward": _("forward gain"),
+        "backward": _("backward gain"),
+        "critical": _("critical point"),
+    }[name]
+
+
+def _notes(
+    activation: Activation, m: Moments, found: Criticality, settings: Sequence[Setting]
+) -> Iterator[str]:
     if activation.jumps:
         yield _(
             "{name} jumps at {places}: autograd does not see the jump, and neither do the"
@@ -190,12 +210,21 @@ def _notes(activation: Activation, m: Moments, settings: Iterable[Setting]) -> I
             "The mean of {name} is {mean:.4g}, not 0: even inputs without correlation get"
             " outputs with correlation {share:.2g} after one layer."
         ).format(name=activation.name, mean=m.mean, share=m.squared_mean_cosine)
-    unstable = [setting.name for setting in settings if not setting.fixed_point.stable]
+    unstable = [
+        setting_name(setting.name, found.kind)
+        for setting in settings
+        if not setting.fixed_point.stable
+    ]
     if unstable:
         yield _(
             "χ∥ > 1 with {settings}: lengths that are a little off move further away, and"
             " with them the prediction; ∏ χ∥ says by what factor."
         ).format(settings=", ".join(unstable))
+    if any(math.isinf(setting.fixed_point.trainable_depth) for setting in settings):
+        yield _(
+            "At a critical point 6 ξ_c is infinite. That does not promise any depth: samples may"
+            " still become alike (ReLU's do, like 1/depth²), and finite width adds noise."
+        )
     yield _(
         "The greatest depth expected to train is 6 ξ_c (Schoenholz et al. 2017): measured on"
         " plain tanh networks, without normalisation or skips."

@@ -16,6 +16,7 @@ from functools import lru_cache
 import numpy as np
 
 from unvanish.errors import UsageError
+from unvanish.i18n import _
 from unvanish.meanfield.activation import Activation, Array
 
 # |x| beyond which the density of N(0, 1) underflows. Far, because a kink twelve standard deviations
@@ -79,14 +80,15 @@ def adaptive_rule(
     # what overflows is left to the caller to notice
     with np.errstate(over="ignore", invalid="ignore"):
         done = list(_refine(integrands, q, cuts[:-1], cuts[1:]))
-    return Rule(q, np.concatenate([x for x, _ in done]), np.concatenate([w for _, w in done]))
+    x, weights = zip(*done, strict=True)
+    return Rule(q, np.concatenate(x), np.concatenate(weights))
 
 
 def _refine(
     integrands: Callable[[Array], Array], q: float, low: Array, high: Array
 ) -> Iterator[tuple[Array, Array]]:
     """Yield nodes and weights of the panels that are fine enough, halving the others."""
-    sums, scale, *_ = _integrate(integrands, q, low, high)
+    sums, scale = _integrate(integrands, q, low, high)[:2]
     for halving in range(_HALVINGS):
         middle = 0.5 * (low + high)
         low, high = np.stack([low, middle], 1).ravel(), np.stack([middle, high], 1).ravel()
@@ -102,8 +104,8 @@ def _refine(
             return
         if rough.sum() > _MOST_PANELS:
             raise UsageError(
-                f"the function oscillates too fast to be averaged over N(0, {q:g})",
-                "Use a smaller q, or a function whose features are wider.",
+                _("the function oscillates too fast to be averaged over N(0, {q:g})").format(q=q),
+                _("Use a smaller q, or a function whose features are wider."),
             )
         low, high, sums = low[rough], high[rough], halves[:, rough]
 

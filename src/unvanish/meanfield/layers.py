@@ -65,7 +65,9 @@ def dense(layer: Layer, q: float, fan_in: int = 1, fan_out: int = 1) -> Rate:
 def dropout(keep: float) -> Rate:
     """Return dropout that keeps a share `keep` of the units and divides by it."""
     if not 0.0 < keep <= 1.0:
-        raise UsageError(f"dropout cannot keep a share of {keep:g}", "Give 0 < keep ≤ 1.")
+        raise UsageError(
+            _("dropout cannot keep a share of {keep:g}").format(keep=keep), _("Give 0 < keep ≤ 1.")
+        )
     return Rate(
         f"dropout(keep={keep:g})",
         1.0 / keep,

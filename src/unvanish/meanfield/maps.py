@@ -23,6 +23,7 @@ from typing import Literal
 from numpy.polynomial import polynomial
 
 from unvanish.errors import UsageError
+from unvanish.i18n import _
 from unvanish.meanfield import pairs
 from unvanish.meanfield.activation import Activation
 from unvanish.meanfield.moments import mean_square, mean_square_slope, slope_mean_square
@@ -48,10 +49,13 @@ class Layer:
 
     def __post_init__(self) -> None:
         """Refuse what is no layer."""
-        if not self.sigma_w > 0.0 or not self.sigma_b >= 0.0 or not 0.0 < self.keep <= 1.0:
+        weights, biases = 0.0 < self.sigma_w < math.inf, 0.0 <= self.sigma_b < math.inf
+        if not (weights and biases and 0.0 < self.keep <= 1.0):
             raise UsageError(
-                f"σ_w = {self.sigma_w:g}, σ_b = {self.sigma_b:g}, keep = {self.keep:g} is no layer",
-                "Give σ_w > 0, σ_b ≥ 0 and 0 < keep ≤ 1.",
+                _("no layer has σ_w = {w:g}, σ_b = {b:g} and keeps a share of {keep:g}").format(
+                    w=self.sigma_w, b=self.sigma_b, keep=self.keep
+                ),
+                _("Give σ_w > 0, σ_b ≥ 0 and 0 < keep ≤ 1."),
             )
 
     def length(self, q: float) -> float:
@@ -74,10 +78,12 @@ class Layer:
             second = slope_mean_square(self.activation, q)
         return self.sigma_w**2 / self.keep * second
 
-    def correlation(self, q: float, c: float) -> float:
-        """Return c', for two inputs of length q > 0 and correlation c."""
-        product = pairs.product(self.activation, q, c)
-        return (self.sigma_w**2 * product + self.sigma_b**2) / self.length(q)
+    def correlation(self, q: float, c: float, *, rough: bool = False) -> float:
+        """Return c', for two inputs of length q > 0 and correlation c; `rough` to 1e-3."""
+        of_pair = pairs.rough_product if rough else pairs.product
+        product = of_pair(self.activation, q, c)
+        length = self.length(q)
+        return (self.sigma_w**2 * product + self.sigma_b**2) / length if length > 0.0 else 1.0
 
     def correlation_slope(self, q: float, c: float) -> float:
         """Return dc'/dc."""
@@ -216,7 +222,7 @@ def correlation_fixed_point(layer: Layer, q: float) -> float:
 
 
 def _newton(c: float, value: Callable[[float], float], slope: Callable[[float], float]) -> float:
-    for _ in range(_STEPS):
+    for _step in range(_STEPS):
         step = (value(c) - c) / (1.0 - slope(c))
         c += step
         if abs(step) <= 1e-13:

@@ -9,6 +9,7 @@ from functools import lru_cache
 import numpy as np
 
 from unvanish.errors import UsageError
+from unvanish.i18n import _
 from unvanish.meanfield.activation import Activation, Array
 from unvanish.meanfield.gaussian import rule_for
 
@@ -33,6 +34,7 @@ class Moments:
     fourth: float  # E φ⁴
     mixed_fourth: float  # E φ² φ'²
     slope_second_slope: float  # d E φ'²/dq
+    curvature_mean: float  # E φ'' = E[z φ']/q, which needs no φ''
     length_slope: float
     centred_length_slope: float
     surplus: float
@@ -49,8 +51,11 @@ class Moments:
 
     @property
     def squared_mean_cosine(self) -> float:
-        """Return (E φ)²/E φ²: the correlation of two outputs whose inputs are uncorrelated."""
-        return self.mean**2 / self.second
+        """Return (E φ)²/E φ²: the correlation of two outputs whose inputs are uncorrelated.
+
+        NaN where φ is 0 everywhere.
+        """
+        return self.mean**2 / self.second if self.second > 0.0 else math.nan
 
 
 @lru_cache(maxsize=512)
@@ -65,8 +70,11 @@ def moments(activation: Activation, q: float) -> Moments:
 
     Raises UsageError for q ≤ 0, and where an expectation is not finite.
     """
-    if not q > 0.0:
-        raise UsageError(f"the variance q = {q:g} is not positive", "Give q > 0.")
+    if not 0.0 < q < math.inf:
+        raise UsageError(
+            _("q = {q:g} is no variance of pre-activations").format(q=q),
+            _("Give a positive number."),
+        )
     rule = rule_for(activation, float(q))
     z, form = rule.z, activation.closed
     with np.errstate(over="ignore", invalid="ignore"):
@@ -84,6 +92,7 @@ def moments(activation: Activation, q: float) -> Moments:
             surplus = q * rule.mean((df - _over_z(f, z, df)) ** 2)
         else:
             surplus = centred_surplus - mean * mean
+        curvature_mean = rule.mean(z * df) / q
         result = Moments(
             q=float(q),
             mean=mean,
@@ -96,14 +105,17 @@ def moments(activation: Activation, q: float) -> Moments:
             mixed_fourth=rule.mean((f * df) ** 2),
             slope_second_slope=rule.mean(df * df * (rule.x**2 - 1.0)) / (2.0 * q),
             length_slope=length_slope,
-            centred_length_slope=length_slope - mean * rule.mean(z * df) / q,
+            curvature_mean=curvature_mean,
+            centred_length_slope=length_slope - mean * curvature_mean,
             surplus=surplus,
             centred_surplus=centred_surplus,
         )
     if not (np.isfinite(result.second) and np.isfinite(result.slope_second)):
         raise UsageError(
-            f"{activation.name} grows too fast: its moments over N(0, {q:g}) are not finite",
-            "Use a smaller q or an activation that grows like a power.",
+            _("{name} grows too fast: its moments over N(0, {q:g}) are not finite").format(
+                name=activation.name, q=q
+            ),
+            _("Use a smaller q, or an activation that grows like a power."),
         )
     return result
 

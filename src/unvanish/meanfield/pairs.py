@@ -21,7 +21,7 @@ from unvanish.meanfield.activation import Activation, Array, Function
 from unvanish.meanfield.gaussian import rule_for
 from unvanish.meanfield.moments import moments
 
-_TERMS = 256
+_TERMS, _FEW_TERMS = 256, 48
 _TOLERANCE = 1e-13
 _REACH = 12.5  # beyond, √density · φ has nothing left in double precision
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(16)
@@ -32,13 +32,13 @@ def hermite(activation: Activation, q: float, terms: int = _TERMS) -> Array:
     """Return aₙ = E[φ(√q x) hₙ(x)], n = 0 … terms − 1, hₙ the orthonormal Hermite polynomials.
 
     From n = 2 on they are taken from φ'', as q (E[φ'' hₙ₋₂] + Σ jump of φ' · density · hₙ₋₂)
-    / √(n(n−1)), where φ'' is known: exact where φ is made of straight pieces, and without the
-    cancellation that leaves ReLU6's a₃ = −1.5e-8 with half its digits.
+    / √(n(n−1)), where φ'' is known and φ does not jump: exact where φ is made of straight pieces,
+    and without the cancellation that leaves ReLU6's a₃ = −1.5e-8 with half its digits.
     """
     rule = rule_for(activation, q)
     near = np.abs(rule.x) < _REACH
     x, z, weights = rule.x[near], rule.z[near], rule.weights[near]
-    if activation.ddf is None:
+    if activation.ddf is None or activation.jumps:
         return _project(x, activation.f(z) * weights, terms)
     head = _project(x, activation.f(z) * weights, 2)
     tail = q * _project(x, activation.ddf(z) * weights, terms - 2)
@@ -72,6 +72,18 @@ def product(activation: Activation, q: float, c: float) -> float:
         return _same(activation.f, activation, q, c)
     squares = hermite(activation, q) ** 2
     return _series(squares, whole, c, lambda: _nested(activation.f, activation.kinks, q, c))
+
+
+def rough_product(activation: Activation, q: float, c: float) -> float:
+    """Return E φ(z₁)φ(z₂) to some 1e-3 of E φ², for 0 ≤ c ≤ 1, fifty times as fast.
+
+    A short series, and all that it leaves out as if it were its next term: exact at c = 0 and 1.
+    """
+    if activation.closed is not None:
+        return activation.closed.product(q, c)
+    squares = hermite(activation, q, _FEW_TERMS) ** 2
+    left_out = moments(activation, q).second - float(squares.sum())
+    return float(np.polynomial.polynomial.polyval(c, np.append(squares, left_out)))
 
 
 def slope_product(activation: Activation, q: float, c: float) -> float:

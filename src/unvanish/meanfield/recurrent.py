@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from unvanish.errors import UsageError
+from unvanish.i18n import _
 from unvanish.meanfield.activation import Activation, Array
 from unvanish.meanfield.maps import Layer, length_fixed_point
 
@@ -41,7 +42,7 @@ def lyapunov_exponents(
             steps += 1
     if not steps:
         raise UsageError(
-            "no time step is left to average over", "Give more Jacobians than `warm_up`."
+            _("no time step is left to average over"), _("Give more Jacobians than `warm_up`.")
         )
     return np.sort(total / steps)[::-1]
 

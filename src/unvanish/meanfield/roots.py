@@ -20,7 +20,7 @@ def bracketed_root(
     if fa * fb > 0.0:
         raise ValueError(f"no change of sign between {low!r} and {high!r}")
     step = 0.5
-    for _ in range(200):
+    for _step in range(200):
         x = a + step * (b - a)
         fx = function(x)
         if (fx > 0.0) == (fa > 0.0):

@@ -1,7 +1,7 @@
 """The report as one HTML page: self-contained, safe, readable offline and on paper.
 
 Whatever comes from the user's script (names, paths, messages) is untrusted: Jinja escapes it in
-the page, `_embed` in the data of the figures, `figures.theme.safe` in Plotly's own texts. Should
+the page, `embed` in the data of the figures, `figures.theme.safe` in Plotly's own texts. Should
 one of them fail, the page's Content-Security-Policy still allows no script but its own two, which
 it names by hash, and no request to anywhere.
 """
@@ -72,9 +72,9 @@ def render_page(diagnosis: Diagnosis) -> str:
             severity=focus.severity(diagnosis),
             language={"zh": "zh-CN"}.get(i18n.current(), "en"),
             version=__version__,
-            scripts=_scripts(),
-            style=Markup(_asset("page.css")),
-            policy=_policy(),
+            scripts=scripts(),
+            style=Markup(asset("page.css")),
+            policy=policy(),
         )
     )
     return page
@@ -136,10 +136,10 @@ def _picture(name: str, identity: str, figure: go.Figure | None) -> Picture | No
         return None
     height = int(figure.layout.height)
     figure.update_layout(title=None, height=None, margin={"t": 24})
-    return Picture(identity, name, explanation(name), height, _embed(figure.to_plotly_json()))
+    return Picture(identity, name, explanation(name), height, embed(figure.to_plotly_json()))
 
 
-def _embed(plain: Any) -> Markup:
+def embed(plain: Any) -> Markup:
     """Return `plain` as JSON that cannot end, or open, anything in HTML or JavaScript."""
     text = json.dumps(plain, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     for character in "<>&\u2028\u2029":
@@ -147,20 +147,22 @@ def _embed(plain: Any) -> Markup:
     return Markup(text)
 
 
-def _asset(name: str) -> str:
+def asset(name: str) -> str:
+    """Return the text of a file beside the templates."""
     return resources.files("unvanish.report").joinpath("templates", name).read_text("utf-8")
 
 
 @cache
-def _scripts() -> tuple[Markup, Markup]:
+def scripts() -> tuple[Markup, Markup]:
     """Return Plotly and the page's own script: the only text here that is not escaped."""
-    return Markup(get_plotlyjs()), Markup(_asset("page.js"))
+    return Markup(get_plotlyjs()), Markup(asset("page.js"))
 
 
 @cache
-def _policy() -> str:
+def policy() -> str:
+    """Return the Content-Security-Policy of a page with `scripts` and nothing else."""
     hashes = [
-        base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in _scripts()
+        base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts()
     ]
     allowed = " ".join(f"'sha256-{digest}'" for digest in hashes)
     return (
