@@ -37,6 +37,9 @@ def step():
 """
 
 
+VERDICT = "Vanishing gradient: "
+
+
 def write(directory: Path, body: str, head: str = HEAD) -> str:
     text = head + textwrap.dedent(body)
     (directory / "train.py").write_text(text)
@@ -77,7 +80,7 @@ def test_verdict_record_and_files_of_a_script_that_changes_directory(tmp_path: P
     said = [line for line in lines if line.startswith("unvanish: step 0: VG")]
     assert len(said) == 1
     assert lines.index(said[0]) < lines.index("trained")  # as soon as it is certain
-    assert "The gradient vanishes" in result.stderr.partition("trained")[2]
+    assert VERDICT in result.stderr.partition("trained")[2]
     assert not list((tmp_path / "elsewhere").iterdir())
     record = saved(tmp_path)
     assert (record.kind, record.ending, record.exit_code) == ("run", "finished", 0)
@@ -129,7 +132,7 @@ def test_a_crash_keeps_its_traceback_and_yields_its_verdict(tmp_path: Path) -> N
     result, pythons = run(script, cwd=tmp_path), python(script, cwd=tmp_path)
     assert result.returncode == pythons.returncode == 1
     assert pythons.stderr in result.stderr
-    assert "vanishes" in result.stderr
+    assert VERDICT in result.stderr
     assert (saved(tmp_path).ending, saved(tmp_path).exit_code) == ("crashed", 1)
     assert saved(tmp_path).error == "ValueError: inside backward"
     assert len(saved(tmp_path).models[0].steps) == 2
@@ -201,7 +204,7 @@ def test_a_disk_that_is_full(tmp_path: Path) -> None:
     )
     result = run("--json", "out.json", script, cwd=tmp_path)
     assert result.returncode == 2
-    assert "vanishes" in result.stderr
+    assert VERDICT in result.stderr
     assert result.stderr.count("unvanish: error:") == 2  # the record, then the file
     assert "Free some space" in result.stderr
     assert not list(tmp_path.glob(".unvanish/*.run"))
@@ -235,7 +238,7 @@ def test_torchrun_watches_rank_0_and_changes_nothing(tmp_path: Path) -> None:
         *torchrun, "-m", "unvanish", "run", "--every", "1", script, "watched", cwd=tmp_path
     )
     assert result.returncode == 0, result.stderr
-    assert result.stderr.count("The gradient vanishes") == 1
+    assert result.stderr.count(VERDICT) == 1
     for rank in (0, 1):
         same = (
             "import torch, sys; a, b = (torch.load(name) for name in sys.argv[1:]);"

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import (
+    _global_forward_hooks_with_kwargs,
     register_module_forward_hook,
     register_module_forward_pre_hook,
 )
@@ -129,6 +130,8 @@ class CallLog:
         unhide(handle.id for handle in self._handles)
         for handle in self._handles:
             handle.remove()
+            # torch forgets to take this one back, and then believes that there are hooks.
+            _global_forward_hooks_with_kwargs.pop(handle.id, None)
         self._handles = []
         self.clear()
 

@@ -8,9 +8,12 @@ at once, because `torch.compiler.is_compiling()` is then true.)
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar
 
+import torch
 from torch._C._dynamo.eval_frame import (
     _FrameAction,
     _FrameExecStrategy,
@@ -34,6 +37,14 @@ def uncompiled_itself(function: F) -> F:
 def _marked(function: F, strategy: _FrameExecStrategy) -> F:
     set_code_exec_strategy(function.__code__, strategy)
     return function
+
+
+def eagerly() -> AbstractContextManager[None]:
+    """Return a context in which compiled functions run as the Python that they were made from."""
+    if "torch._dynamo" not in sys.modules:
+        return nullcontext()
+    context: AbstractContextManager[None] = torch.compiler.set_stance("force_eager")
+    return context
 
 
 _hidden: set[int] = set()  # ids of our global module hooks

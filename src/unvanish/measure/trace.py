@@ -223,7 +223,8 @@ class PendingTrace:
 
     def called_modules(self) -> tuple[nn.Module, ...]:
         """Return every module that was called with gradients enabled, once."""
-        return tuple(dict.fromkeys(unwrapped(call.module) for call in self._calls()))
+        calls = [*self._calls(), *self._tracer.idle]
+        return tuple(dict.fromkeys(unwrapped(call.module) for call in calls))
 
     def units_on(self) -> dict[str, tuple[Tensor, Tensor]]:
         """Return, by layer key "module#call", which units were on and which were seen at all.
@@ -253,6 +254,8 @@ class PendingTrace:
         """Bring the numbers to the host and return the trace. `updates` is by id of parameter."""
         tracer, names = self._tracer, self._names()
         values = tracer.reducer.resolve()
+        for index in self._replayed.element_wise(values):
+            tracer.measured.graph.ops[index].factor = "slope"
         numbers = Numbers(tracer.measured, values)
         opened = self._opened(numbers, values)
         path, paths = assemble.main_paths(numbers, names, opened)
@@ -416,7 +419,8 @@ class PendingTrace:
 
     def _modules(self) -> list[nn.Module]:
         inside = [module for root in self.models for module in root.modules()]
-        return list(dict.fromkeys([*inside, *self.called_modules()]))
+        called = [unwrapped(call.module) for call in self._calls()]
+        return list(dict.fromkeys([*inside, *called]))
 
     def _trainable(self) -> Iterator[tuple[Tensor, int, str]]:
         seen: set[int] = set()

@@ -40,6 +40,7 @@ class Lane:
     history: StepHistory = field(default_factory=StepHistory)
     traces: list[Trace] = field(default_factory=list)
     reached: frozenset[int] = frozenset()  # ids of the parameters that its last trace reached
+    roots: frozenset[int] = frozenset()  # ids of the root modules in its last trace
     parameters: dict[str, ParameterFacts] = field(default_factory=dict)
     units: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
     # layer key -> which units were ever on, and which were seen at all, on the device

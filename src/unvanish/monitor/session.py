@@ -115,13 +115,17 @@ class Session:
                 device=self.watcher.device or "cpu",
                 distributed=f"rank {self._rank} of {ranks}" if ranks > 1 else None,
             ),
-            models=_named_apart([lane.model_run() for lane in self.watcher.lanes if lane.traces]),
+            models=self.run_models(),
             ending=outcome.ending,
             exit_code=outcome.exit_code,
             error=outcome.error,
             notes=(*([together] if ranks > 1 else []), *self.watcher.notes, *notes),
             seconds=time.monotonic() - self._started,
         )
+
+    def run_models(self) -> tuple[ModelRun, ...]:
+        """Return the models that were traced so far."""
+        return _named_apart([lane.model_run() for lane in self.watcher.lanes if lane.traces])
 
     def nothing_seen(self) -> NothingSeen:
         """Return what there is to say when no pass was traced."""

@@ -34,9 +34,12 @@ class Sites:
         """Whether the next step of `lane` is a sampled one."""
         return self._schedule.samples(lane.step)
 
-    def alert(self, passes: int) -> bool:
-        """Whether the next forward should be recorded, after `passes` backward passes in all."""
-        if not self._lanes or self._curious:
+    def alert(self, passes: int, *, newcomers: bool) -> bool:
+        """Whether the next forward should be recorded, after `passes` backward passes in all.
+
+        `newcomers`: there are optimisers that have not stepped yet.
+        """
+        if not self._lanes or self._curious or (newcomers and passes <= _QUIET_AFTER):
             return True
         return any(
             self.due(lane) and passes - lane.last_seen <= _QUIET_AFTER for lane in self._lanes

@@ -14,7 +14,7 @@ import io
 import math
 import threading
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Concatenate, ParamSpec, TypeVar
 
@@ -25,6 +25,7 @@ from torch.optim import Optimizer
 from unvanish.errors import NoSignalError
 from unvanish.i18n import _
 from unvanish.measure import BackwardTracer, CallLog, NameBook, TraceOptions
+from unvanish.measure.names import unwrapped
 from unvanish.monitor import optimizers
 from unvanish.monitor.closing import Closing, Pass, traced
 from unvanish.monitor.lane import Lane
@@ -222,7 +223,8 @@ class Watcher:
         ops = [root.grad_fn.name() for root in roots if root.grad_fn is not None]
         one.key = frozenset([one.site, *(id(module) for module in called), *ops])
         if any(other.key == one.key for other in traced(self._open)):
-            self._forget_calls(called, since=self._log_mark)
+            repeated = {id(self._names.root_of(unwrapped(module))) for module in called}
+            self._forget_calls(repeated, since=self._log_mark)
             return None
         options = TraceOptions(
             probes=TraceOptions().probes if self._probe else 0,
@@ -383,7 +385,8 @@ class Watcher:
             )
             for one in kept:
                 self._sites.claimed(one.site, lane)
-            self._forget_calls([model for one in kept for model in _models(one)])
+            lane.roots = frozenset(id(model) for one in kept for model in _models(one))
+        self._forget_calls(lane.roots)
         lane.last_seen = self.passes
         lane.step += 1
 
@@ -430,15 +433,15 @@ class Watcher:
             return None
         return frozenset().union(*(optimizers.ids_of(optimizer) for optimizer in self._known))
 
-    def _forget_calls(self, roots: Sequence[nn.Module], since: int = 0) -> None:
-        """Drop the recorded calls of these root modules, and with them the inputs they hold."""
-        gone = {id(root) for root in roots}
+    def _forget_calls(self, roots: Collection[int], since: int = 0) -> None:
+        """Drop the recorded calls of root modules (by id), and with them the inputs they hold."""
         kept = []
         for position, call in enumerate(self.log.calls):
             top = call
             while top.parent is not None:
                 top = top.parent
-            if position < since or id(top.module) not in gone:
+            root = self._names.root_of(unwrapped(top.module))
+            if position < since or id(root) not in roots:
                 kept.append(call)
         self.log.calls = kept
         self._log_mark = len(kept)
@@ -452,7 +455,8 @@ class Watcher:
 
     def _tune(self) -> None:
         """Record the next forward only if its backward may be traced."""
-        self.log.active = self._sites.alert(self.passes)
+        newcomers = any(self._lane_of(optimizer) is None for optimizer in self._known)
+        self.log.active = self._sites.alert(self.passes, newcomers=newcomers)
         if not self.log.active and self.log.calls:
             self.log.clear()
             self._log_mark = 0
