@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from babel.messages.extract import extract_from_file
 from babel.messages.pofile import read_po
+from jinja2.ext import babel_extract
 
 ROOT = Path(__file__).parents[1] / "src" / "unvanish"
 CATALOGUE = ROOT / "locale" / "zh" / "LC_MESSAGES" / "unvanish.po"
@@ -28,10 +29,23 @@ TRANSLATED = [
     "figures/theory.py",
     "report/chain.py",
     "report/theory.py",
+    "cli/report.py",
+    "cli/runs.py",
+    "errors.py",
+    "words.py",
+    *sorted(
+        str(path.relative_to(ROOT))
+        for part in ("figures", "report", "report/templates", "store")
+        for path in [*(ROOT / part).glob("*.py"), *(ROOT / part).glob("*.j2")]
+    ),
 ]
 
 
 def messages_of(path: Path) -> list[tuple[int, str]]:
+    if path.suffix == ".j2":
+        with path.open("rb") as file:
+            templates = list(babel_extract(file, {"_": None}, [], {}))  # type: ignore[arg-type]
+        return [(line, text) for line, _function, text, _c in templates if isinstance(text, str)]
     found = extract_from_file("python", path, keywords={"_": None})
     return [(line, text) for line, text, _comments, _context in found if isinstance(text, str)]
 
@@ -67,3 +81,6 @@ def test_the_extraction_itself_finds_messages(tmp_path: Path) -> None:
     source.write_text('print(_("one"), _("two " "{n}").format(n=2), f("three"))\n')
     assert messages_of(source) == [(1, "one"), (1, "two {n}")]
     assert messages_of(ROOT / "cli" / "output.py")
+    template = tmp_path / "x.html.j2"
+    template.write_text("<p>{{ _('one') }}</p>\n{% set x = _('two {n}') %}")
+    assert messages_of(template) == [(1, "one"), (2, "two {n}")]

@@ -262,6 +262,15 @@ def test_forward_shows_size_and_correlation() -> None:
     assert set(series["samples that take part in the backward signal"]) == {0.25}
 
 
+def test_of_very_many_layers_the_forward_signal_shows_one_type() -> None:
+    trace = first("deep")
+    figure = figures.forward(trace)
+    assert figure is not None
+    assert len(figure.data[0].y) == 501
+    assert set(figure.data[0].y) == {math.log10(0.31)}
+    assert figure.layout.xaxis.title.text.endswith("of type Linear only")
+
+
 # --- against time --------------------------------------------------------------------------------
 
 

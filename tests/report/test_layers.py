@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from tests.report import builders
-from unvanish.records import Diagnosis, LayerSignal
+from unvanish.records import Diagnosis, LayerSignal, Where
 from unvanish.report import layers
 from unvanish.report.layers import Fold, Row
 
@@ -136,6 +136,25 @@ def test_zeros_and_nan_are_added_as_what_they_are() -> None:
 def test_rows_beside_the_main_path_do_not_count() -> None:
     side = Row(LayerSignal("q", "Linear", 0, None, -3.0, -2.0, on_main_path=False))
     assert side.gain_log10 == 0.0
+
+
+def test_a_finding_marks_the_op_it_points_at_and_no_other_of_the_module() -> None:
+    signals = [
+        LayerSignal("", "sqrt", 0, "SqrtBackward0", 0.0, 0.0),
+        LayerSignal("", "relu", 0, "ReluBackward0", 0.0, 0.0),
+        LayerSignal("a", "Linear", 0, None, 0.0, 0.0),
+        LayerSignal("a", "Linear", 1, None, 0.0, 0.0),
+    ]
+
+    def marked(where: Where) -> list[int]:
+        found = layers.rows(signals, [replace(builders.HEALTHY, code="XX001", where=where)])
+        return [i for i, row in enumerate(found) if row.codes]
+
+    assert marked(Where("", "SqrtBackward0", 0)) == [0]
+    assert marked(Where("", None, 0)) == [0, 1]
+    assert marked(Where("a", "AddmmBackward0", 1)) == [3]
+    assert marked(Where("a")) == [2, 3]
+    assert marked(Where()) == []
 
 
 def test_units_count_as_dead_when_they_were_off_in_every_batch() -> None:

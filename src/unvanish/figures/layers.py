@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 import plotly.graph_objects as go
@@ -70,10 +71,13 @@ def forward(trace: Trace) -> go.Figure | None:
     ]
     if not layers:
         return None
+    layers, kind = _one_kind(layers)
     figure = theme.two_rows(
         _("The forward signal"),
-        theme.depth_title(),
-        _("size (rms, powers of ten)"),
+        _("{axis}; of type {kind} only").format(axis=theme.depth_title(), kind=theme.safe(kind))
+        if kind
+        else theme.depth_title(),
+        _("size, rms (log₁₀)"),
         _("share"),
     )
     figure.add_trace(
@@ -104,6 +108,18 @@ def forward(trace: Trace) -> go.Figure | None:
     figure.update_xaxes(**theme.layer_ticks(layers))
     figure.update_layout(yaxis2={"range": [-0.05, 1.05], "dtick": 0.25})
     return figure
+
+
+def _one_kind(layers: list[LayerSignal]) -> tuple[list[LayerSignal], str]:
+    """Return the layers of the most frequent type, and that type, if there are very many layers.
+
+    Linear maps and activations take turns, and a line through both would fill the picture.
+    """
+    if len(layers) <= theme.MARKERS_UP_TO:
+        return layers, ""
+    kinds = Counter(layer.type for layer in reversed(layers))
+    kind = max(kinds, key=lambda name: kinds[name])
+    return [layer for layer in layers if layer.type == kind], kind
 
 
 def _forward_log10(layer: LayerSignal) -> float | None:

@@ -116,7 +116,7 @@ def waterfall(path: MainPath) -> go.Figure:
         if own:
             figure.add_trace(_trace(factor, own, floor))
     figure.add_trace(_outline(levels))
-    _mark_end(figure, path, levels)
+    _mark_end(figure, path, levels, high)
     broken = next((i for i, bar in enumerate(made.bars) if math.isnan(bar.change_log10)), None)
     if broken is not None:
         figure.add_trace(_cross(broken, made.bars[broken]))
@@ -176,8 +176,11 @@ def _outline(levels: Sequence[float]) -> go.Scatter:
     )
 
 
-def _mark_end(figure: go.Figure, path: MainPath, levels: Sequence[float]) -> None:
-    """Draw an arrow at the right from the level at the loss to the level at the source."""
+def _mark_end(figure: go.Figure, path: MainPath, levels: Sequence[float], top: float) -> None:
+    """Draw an arrow at the right from the level at the loss to that at the source.
+
+    What arrives there is written above all bars, at the level `top`.
+    """
     whole = levels[-1] - levels[0]
     if not math.isfinite(whole):
         return
@@ -189,14 +192,20 @@ def _mark_end(figure: go.Figure, path: MainPath, levels: Sequence[float]) -> Non
         ay=levels[0],
         axref="x",
         ayref="y",
+        text="",
+        arrowhead=2,
+        arrowwidth=1.5,
+        arrowcolor=theme.GREY,
+    )
+    figure.add_annotation(
+        x=x,
+        y=top,
         text=_("{gain} arrives at layer {source}").format(
             gain=words.times(whole), source=_tick_of(path.source_module, path.source_op)
         ),
         xanchor="right",
-        yanchor="bottom" if whole < 0 else "top",
-        arrowhead=2,
-        arrowwidth=1.5,
-        arrowcolor=theme.GREY,
+        yanchor="bottom",
+        showarrow=False,
     )
 
 

@@ -85,7 +85,7 @@ def _slopes() -> Explanation:
                 " half of its inputs. The sigmoid never reaches more than 0.25."
             ),
             _(
-                "Below: a unit is saturated for a sample when its slope is below 7 % of the"
+                "Below: a unit is saturated for a sample when its slope is below 0.07 of the"
                 " greatest slope (for the sigmoid: |z| > 4), off when its slope is exactly 0, and"
                 " dead when it is off for every sample of the batch. A ReLU that is off for half"
                 " of its inputs is healthy; dead units learn nothing."

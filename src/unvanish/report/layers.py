@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from unvanish import words
 from unvanish.i18n import _
-from unvanish.records import Finding, LayerSignal, MainPath
+from unvanish.records import Finding, LayerSignal, MainPath, Where
 
 # Shares from which a row is flagged. They decide what is shown, never what is found.
 SATURATED = 0.1
@@ -101,17 +101,20 @@ def rows(
     `always_dead` has the shares of units that were off in every traced batch, by "module#call";
     where it has none, those of the one batch count.
     """
-    codes: dict[tuple[str, int | None], list[str]] = {}
-    for finding in findings:
-        if finding.where.module is not None:
-            key = (finding.where.module, finding.where.call)
-            codes.setdefault(key, []).append(finding.code)
     found = []
     for signal in layers:
-        here = codes.get((signal.module, signal.call), []) + codes.get((signal.module, None), [])
+        here = (finding.code for finding in findings if _points_at(finding.where, signal))
         dead = (always_dead or {}).get(f"{signal.module}#{signal.call}", signal.dead_share)
         found.append(Row(signal, tuple(dict.fromkeys(here)), flags(signal, dead)))
     return found
+
+
+def _points_at(place: Where, signal: LayerSignal) -> bool:
+    return (
+        place.module == signal.module
+        and place.call in {None, signal.call}
+        and (signal.op is None or place.op in {None, signal.op})
+    )
 
 
 def flags(signal: LayerSignal, dead_share: float | None) -> tuple[Flag, ...]:

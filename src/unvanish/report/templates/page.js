@@ -48,7 +48,7 @@
         Object.assign(axis, thinned(axis, width), { tickangle: -45 });
       }
       if (width < NARROW && axis.title && name.startsWith("x")) {
-        axis.title.text = axis.title.text.replace(/: /, ":<br>");
+        axis.title.text = axis.title.text.replace(/([:;：；]) ?/g, "$1<br>");
       }
     }
     return layout;
