@@ -21,6 +21,7 @@ COMMANDS: dict[str, str] = {
     "chain": "chain",
     "report": "report",
     "runs": "runs",
+    "demo": "demo",
 }
 
 # module of a command -> the language that its texts are in
