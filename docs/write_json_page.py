@@ -27,10 +27,11 @@ Both are kept together by a test (this page is written by `python docs/write_jso
 
 ```python
 import json
+
 diagnosis = json.load(open("diagnosis.json"))
 gravest = diagnosis["findings"][0]
 print(diagnosis["verdict"], gravest["code"], gravest["where"]["module"], gravest["remedy"])
-path = diagnosis["traces"][-1]["main_path"]                 # from the loss down to the input
+path = diagnosis["traces"][-1]["main_path"]  # from the loss down to the input
 slope = sum(edge["gain_log10"] for edge in path if edge["factor"] == "slope")
 ```
 """

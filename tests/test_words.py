@@ -140,3 +140,18 @@ def test_every_word_of_the_records_has_a_name() -> None:
     assert len({words.verdict_name(verdict) for verdict in VERDICTS}) == len(VERDICTS)
     assert words.module_name("") == "(root)"
     assert words.module_name(None) == "(no module)"
+
+
+def test_paths_become_initials_from_the_left() -> None:
+    path = "encoder.layers.0.self_attn"
+    assert words.shorten_path(path, 30) == path
+    assert words.shorten_path(path, 20) == "e.layers.0.self_attn"
+    assert words.shorten_path(path, 18) == "e.l.0.self_attn"
+    assert words.shorten_path(path, 8) == "e.…_attn"
+    assert words.shorten_path("n" * 100, 10) == "nnn…nnnnnn"
+
+
+def test_moments_are_in_utc() -> None:
+    assert words.moment("2026-04-22T17:30:12+02:00") == "2026-04-22 15:30 UTC"
+    assert words.moment("2026-04-22T15:30:12Z") == "2026-04-22 15:30 UTC"
+    assert words.moment("last \x1b week") == "last \\x1b week"

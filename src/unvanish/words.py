@@ -8,6 +8,7 @@ modules are untrusted: `printable` makes them safe for a terminal, `shorten` mak
 from __future__ import annotations
 
 import math
+from datetime import UTC, datetime
 
 from rich.cells import cell_len
 
@@ -87,6 +88,15 @@ def loss(value: float) -> str:
     return quantity(value)
 
 
+def moment(created: str) -> str:
+    """Return an ISO 8601 time as "2026-04-22 15:30 UTC"; anything else as it is."""
+    try:
+        when = datetime.fromisoformat(created)
+    except ValueError:
+        return printable(created)
+    return f"{when.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+
+
 def printable(name: str) -> str:
     """Return `name` with control, bidirectional and other invisible characters as escapes."""
     if name.isprintable():
@@ -120,6 +130,20 @@ def shorten(text: str, columns: int) -> str:
         return text
     head = (columns - 1) // 3
     return _cut(text, head) + "…" + _cut(text[::-1], columns - 1 - head)[::-1]
+
+
+def shorten_path(path: str, columns: int) -> str:
+    """Return the dotted `path` in at most `columns`: its parts as initials from the left on.
+
+    "encoder.layers.0.self_attn" becomes "e.layers.0.self_attn", then "e.l.0.self_attn"; if that is
+    still too long, its middle is left out.
+    """
+    parts = path.split(".")
+    for position in range(len(parts) - 1):
+        if width(".".join(parts)) <= columns:
+            break
+        parts[position] = parts[position][:1]
+    return shorten(".".join(parts), columns)
 
 
 def _cut(text: str, columns: int) -> str:
@@ -170,6 +194,16 @@ def training_name(training: Training) -> str:
         "stuck": _("the loss is stuck"),
         "diverging": _("the loss diverges"),
         "too-short": _("the run is too short to tell"),
+    }[training]
+
+
+def training_word(training: Training) -> str:
+    """Return what training does, in one word for a table."""
+    return {
+        "falling": _("falling"),
+        "stuck": _("stuck"),
+        "diverging": _("diverging"),
+        "too-short": _("too short"),
     }[training]
 
 

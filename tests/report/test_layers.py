@@ -75,7 +75,7 @@ def test_a_layer_that_differs_is_not_folded_away() -> None:
     odd = rows[101]
     assert odd.signal.type == "Sigmoid"
     signal = replace(odd.signal, gain_log10=-9.0, factors_log10={"slope": -9.0})
-    rows[101] = replace(odd, signal=signal, flags=layers.flags(replace(signal, dead_share=0.4)))
+    rows[101] = replace(odd, signal=signal, flags=layers.flags(signal, 0.4))
     folded = layers.fold(rows, 20)
     assert any(isinstance(line, Row) and line.signal is signal for line in folded)
     assert expanded(folded) == rows
@@ -138,13 +138,47 @@ def test_rows_beside_the_main_path_do_not_count() -> None:
     assert side.gain_log10 == 0.0
 
 
+def test_units_count_as_dead_when_they_were_off_in_every_batch() -> None:
+    signal = LayerSignal("a", "ReLU", 0, None, 0.0, 0.0, dead_share=0.4)
+    assert [f.text for f in layers.rows([signal])[0].flags] == ["dead 40 %"]
+    assert layers.rows([signal], always_dead={"a#0": 0.01})[0].flags == ()
+    assert layers.rows([signal], always_dead={"b#0": 0.01})[0].flags != ()
+
+
+def test_factors_that_change_nothing_are_left_out() -> None:
+    signal = LayerSignal(
+        "a", "A", 0, None, 0.0, -0.4, factors_log10={"weight": -0.4, "scale": 0.0, "merge": 0.001}
+    )
+    assert layers.factor_parts(signal) == ["weight"]
+    both = replace(signal, factors_log10={"weight": -0.4, "slope": 0.3})
+    assert layers.factor_parts(both) == ["weight ×0.40", "slope ×2.0"]
+    nothing = replace(signal, factors_log10={"scale": 0.0})
+    assert layers.factor_parts(nothing) == ["scale"]
+    assert layers.factor_parts(replace(signal, factors_log10={})) == []
+
+
+def test_long_blocks_keep_the_first_of_them_only() -> None:
+    kinds = ["Attention", "Norm", "Linear", "GELU", "Linear", "Dropout", "Norm", "Scale", "Merge"]
+    rows = [
+        Row(LayerSignal(f"b.{i}.{j}", kind, 0, None, 0.0, -0.1, on_main_path=True))
+        for i in range(6)
+        for j, kind in enumerate(kinds)
+    ]
+    folded = layers.fold(rows, 15)
+    assert [line.signal.module for line in folded if isinstance(line, Row)] == [
+        f"b.0.{j}" for j in range(9)
+    ]
+    assert folded[-1].rows == tuple(rows[9:])
+    assert expanded(folded) == rows
+
+
 def test_flags_appear_from_their_thresholds_on() -> None:
     quiet = LayerSignal(
         "a", "ReLU", 0, None, 0.0, 0.0, off_share=0.5, dead_share=0.04, saturated_share=0.09
     )
-    assert layers.flags(quiet) == ()
+    assert layers.flags(quiet, 0.04) == ()
     loud = replace(quiet, off_share=0.95, dead_share=0.4, saturated_share=0.87, opaque=True)
-    assert [flag.text for flag in layers.flags(loud)] == [
+    assert [flag.text for flag in layers.flags(loud, 0.4)] == [
         "saturated 87 %",
         "dead 40 %",
         "off 95 %",

@@ -96,7 +96,7 @@ def test_the_rows_add_up_to_the_total_that_is_printed() -> None:
         if (match := re.search(r"×\S+\s+([+−]\d+\.\d\d)\s+(?:slope|weight)", line))
     ]
     assert len(gains) == 12
-    total = next(line for line in found if line.startswith("From the loss to net.0"))
+    total = next(line for line in found if line.startswith("From the loss to `net.0`"))
     whole = float(re.search(r"\((\S+) =", total)[1].replace("−", "-"))  # type: ignore[index]
     loss = float(re.search(r"loss (\S+)\)", total)[1].replace("−", "-"))  # type: ignore[index]
     parts = [
@@ -151,7 +151,7 @@ def test_only_sick_models_have_a_table_and_every_model_a_verdict() -> None:
 
 def test_evidence_shows_value_and_threshold_and_remedy() -> None:
     text = printed(DIAGNOSES["vanishing"], 110)
-    assert "gain of the slope, a layer 0.245 (threshold 0.5)" in text
+    assert "gain of the slope, a layer: 0.245 (threshold 0.5)" in text
     assert "/home/ada/train.py:31" in text
     assert re.search(r"remedy +Use ReLU with He", text)
 

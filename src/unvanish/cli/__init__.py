@@ -19,6 +19,7 @@ COMMANDS: dict[str, str] = {
     "run": "run",
     "check": "check",
     "chain": "chain",
+    "rule": "rule",
     "report": "report",
     "runs": "runs",
     "demo": "demo",

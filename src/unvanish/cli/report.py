@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import click
 
+from unvanish.cli import verdict
 from unvanish.cli.options import force_option, json_option, lang_option
-from unvanish.cli.output import check_output, show, write_output
+from unvanish.cli.output import check_output, show
 from unvanish.errors import UsageError
 from unvanish.i18n import _
 
 
 @click.command(
+    "report",
+    short_help=_("show a saved run, or write its report as a page or as JSON"),
     help=_(
         "Show a saved run: its verdict, its layers, its findings.\n\n"
         "RUN is the id of a run (`unvanish runs` lists them), the beginning of one, a file, or"
         " `last`. It is diagnosed anew, under the settings of this directory."
-    )
+    ),
 )
 @click.argument("reference", metavar="RUN")
 @click.option(
@@ -28,32 +32,23 @@ from unvanish.i18n import _
 @lang_option
 def command(reference: str, output: str | None, json_path: str | None, force: bool) -> None:
     """Load, diagnose, and hand to the renderers that were asked for."""
-    from unvanish import codec, store
+    from unvanish import store
     from unvanish.diagnose import diagnose
     from unvanish.diagnose.config import load_config
-    from unvanish.report.document import document
     from unvanish.report.terminal import Report
 
     files = [path for path in (output, json_path) if path is not None]
     if len(files) != len(set(files)):
         raise UsageError(
-            _("the page and the JSON would be written to the same file"),
-            _("Give two names."),
+            _("the page and the JSON would be written to the same file"), _("Give two names.")
         )
     for path in files:
         check_output(path, force)
     directory = Path(".unvanish")
     run = store.load(reference, directory)
     diagnosis = diagnose(run, load_config(Path.cwd()))
-    if json_path is not None:
-        write_output(json_path, codec.dumps(document(diagnosis)), force)
-    if output is not None:
-        from unvanish.report.page import render_page
-
-        write_output(output, render_page(diagnosis), force)
-    if not files:
-        saved = directory / f"{run.id}{store.SUFFIX}"
-        show(Report(diagnosis, saved if saved.exists() else None))
-    for path in files:
-        if path != "-":
-            click.echo(_("Wrote {path}").format(path=path), err="-" in files)
+    if files:
+        verdict.write(diagnosis, 0, json=json_path, page=output, force=force, stream=sys.stderr)
+        return
+    saved = directory / f"{run.id}{store.SUFFIX}"
+    show(Report(diagnosis, saved if saved.exists() else None))

@@ -14,14 +14,24 @@ from unvanish.i18n import _
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from unvanish.diagnose.config import Config
     from unvanish.store import RunSummary
 
 SCHEMA = 1  # of the JSON
 
 
-@click.command(help=_("List the runs that are saved in this directory, the newest first."))
+@click.command(
+    "runs",
+    short_help=_("list the runs that are saved in this directory"),
+    help=_("List the runs that are saved in this directory, the newest first."),
+)
 @click.option(
-    "-n", "--limit", type=click.IntRange(min=1), default=20, help=_("list at most so many (20)")
+    "-n",
+    "--limit",
+    type=click.IntRange(min=1),
+    default=20,
+    show_default=True,
+    help=_("list at most so many"),
 )
 @json_option
 @force_option
@@ -31,16 +41,18 @@ def command(limit: int, json_path: str | None, force: bool) -> None:
     from rich.text import Text
 
     from unvanish import codec, store
+    from unvanish.diagnose.config import load_config
 
     if json_path is not None:
         check_output(json_path, force)
     found = store.runs(Path(".unvanish"))
-    entries = [_entry(summary) for summary in found[:limit]]
+    config = load_config(Path.cwd())
+    entries = [_entry(summary, config) for summary in found[:limit]]
     if json_path is not None:
         plain = {"schema": SCHEMA, "total": len(found), "runs": entries}
         write_output(json_path, codec.dumps(codec.to_plain(plain)), force)
         if json_path != "-":
-            click.echo(_("Wrote {path}").format(path=json_path))
+            click.echo(_("Wrote {path}").format(path=json_path), err=True)
         return
     if not found:
         show(Text(_("No runs are saved here. Record one with: unvanish run train.py")))
@@ -50,7 +62,7 @@ def command(limit: int, json_path: str | None, force: bool) -> None:
         show(Text(_("… and {count} older (--limit)").format(count=len(found) - limit)))
 
 
-def _entry(summary: RunSummary) -> dict[str, Any]:
+def _entry(summary: RunSummary, config: Config) -> dict[str, Any]:
     """Return one run as plain data; of a damaged one only where it is and what is wrong."""
     entry: dict[str, Any] = {
         "id": summary.id,
@@ -73,17 +85,15 @@ def _entry(summary: RunSummary) -> dict[str, Any]:
             {"name": model.name, "type": model.type, "steps": len(model.steps)}
             for model in head.models
         ],
-        **_judged(summary.path),
+        **_judged(summary.path, config),
     }
 
 
-def _judged(path: Path) -> dict[str, Any]:
+def _judged(path: Path, config: Config) -> dict[str, Any]:
     from unvanish import store
     from unvanish.diagnose import diagnose
-    from unvanish.diagnose.config import load_config
     from unvanish.errors import UnvanishError
 
-    config = load_config(Path.cwd())
     try:
         diagnosis = diagnose(store.load(str(path), path.parent), config)
     except UnvanishError:  # nothing was traced, or only the head of the file can be read
@@ -98,16 +108,16 @@ def _table(entries: list[dict[str, Any]]) -> Table:
     from unvanish import words
 
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for head in (_("id"), _("started (UTC)"), _("command")):
-        table.add_column(Text(head), overflow="fold")
-    table.add_column(Text(_("steps")), justify="right")
-    table.add_column(Text(_("verdict")))
-    table.add_column(Text(_("training")))
+    table.add_column(Text(_("id")), no_wrap=True)
+    table.add_column(Text(_("command")), overflow="fold")
+    table.add_column(Text(_("steps")), justify="right", no_wrap=True)
+    table.add_column(Text(_("verdict")), no_wrap=True)
+    table.add_column(Text(_("training")), no_wrap=True)
     for entry in entries:
         name = words.shorten(words.printable(entry["id"]), 32)
         if entry["damaged"] is not None:
             table.add_row(
-                Text(name), "", Text(_("damaged: {why}").format(why=entry["damaged"]), style="red")
+                Text(name), Text(_("damaged: {why}").format(why=entry["damaged"]), style="red")
             )
             continue
         command_line = words.printable(" ".join(entry["command"]))
@@ -115,10 +125,9 @@ def _table(entries: list[dict[str, Any]]) -> Table:
         verdict, training = entry["verdict"], entry["training"]
         table.add_row(
             Text(name, style="bold"),
-            Text(words.printable(entry["created"][:16].replace("T", " "))),
             Text(words.shorten(command_line, 40)),
             Text(str(steps)),
             Text(words.verdict_name(verdict) if verdict else words.NONE),
-            Text(words.training_name(training) if training else words.NONE),
+            Text(words.training_word(training) if training else words.NONE),
         )
     return table

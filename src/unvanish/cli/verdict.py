@@ -43,6 +43,8 @@ def write(
         from unvanish.report.document import document
 
         write_output(json, dumps(document(diagnosis, status)), force)
+        if json != "-":
+            click.echo(_("Wrote {path}").format(path=json), file=stream)
     if page is not None:
         from unvanish.report.page import render_page
 

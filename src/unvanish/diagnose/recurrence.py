@@ -10,12 +10,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from unvanish.diagnose.phrases import linear, place
 from unvanish.diagnose.sickness import Direction
 from unvanish.diagnose.trunk import TrunkEdge
-from unvanish.diagnose.trunk_findings import later_nonfinite, place, power, times
+from unvanish.diagnose.trunk_findings import later_nonfinite
 from unvanish.diagnose.view import TraceView, View
 from unvanish.i18n import _
 from unvanish.records import Evidence, Finding, Recurrence, Severity, Where
+from unvanish.words import times
 
 _GATED = ("lstm", "gru")
 
@@ -29,9 +31,9 @@ class OverTime:
     steps: int  # time steps between the two
 
     @property
-    def per_step(self) -> float:
-        """Geometric mean gain a time step, as a factor."""
-        return float(10 ** (self.decades / self.steps))
+    def per_step_log10(self) -> float:
+        """Mean gain a time step, in decades."""
+        return self.decades / self.steps
 
 
 def over_time(recurrence: Recurrence) -> OverTime | None:
@@ -83,14 +85,14 @@ def recurrence_finding(view: View, direction: Direction, code: str, remedy: str)
             factor="recurrence",
             evidence=(
                 Evidence("time_ratio_log10", worst.decades, sign * bound),
-                Evidence("gain_per_time_step", worst.per_step),
+                Evidence("gain_per_time_step", linear(worst.per_step_log10)),
                 Evidence("time_steps", float(len(worst.recurrence.levels))),
                 Evidence("training", view.training.state),
             ),
             remedy=remedy,
             model=view.model.name,
             step=first,
-            explains=tuple(later_nonfinite(view, direction, first)),
+            explains=("UR101", *later_nonfinite(view, direction, first)),
         )
     ]
 
@@ -113,18 +115,18 @@ def _grade(decades: float, direction: Direction, view: View, *, gated: bool) -> 
 def _title(direction: Direction, worst: OverTime, trace: TraceView) -> str:
     if direction == "vanishing":
         text = _(
-            "The backward signal shrinks {per_step} a time step in {where}: {ratio} of it is left"
-            " after {steps} steps back in time{split}."
+            "The backward signal shrinks {per_step} a time step in {where}, {ratio} over {steps}"
+            " steps back in time{split}."
         )
     else:
         text = _(
-            "The backward signal grows {per_step} a time step in {where}: to {ratio} after {steps}"
+            "The backward signal grows {per_step} a time step in {where}, {ratio} over {steps}"
             " steps back in time{split}."
         )
     return text.format(
-        per_step=times(worst.per_step),
+        per_step=times(worst.per_step_log10),
         where=place(worst.recurrence.module),
-        ratio=power(worst.decades),
+        ratio=times(worst.decades),
         steps=worst.steps,
         split=_split(trace),
     )
@@ -143,4 +145,4 @@ def _split(trace: TraceView) -> str:
 
 
 def _mean_gain(edges: list[TrunkEdge]) -> float:
-    return float(10 ** (sum(item.edge.gain_log10 for item in edges) / len(edges)))
+    return sum(item.edge.gain_log10 for item in edges) / len(edges)

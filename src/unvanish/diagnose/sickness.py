@@ -80,14 +80,14 @@ class Sickness:
             return self.trunk.cut
         return max(self.trunk.of(part), key=lambda item: sign * part_blame(item, part))
 
-    def gain(self, part: Part) -> float:
-        """Return the geometric mean gain of the ops counted as `part`, as a factor."""
-        return float(10 ** (self.trunk.gains[part] / max(1, len(self.trunk.of(part)))))
+    def gain_log10(self, part: Part) -> float:
+        """Return the mean gain of the ops counted as `part`, in decades."""
+        return self.trunk.gains[part] / max(1, len(self.trunk.of(part)))
 
-    def needed(self, part: Part) -> float:
-        """Return the mean gain of such ops that would keep the signal, as a factor."""
+    def needed_log10(self, part: Part) -> float:
+        """Return the mean gain of such ops that would keep the signal, in decades."""
         reference = self.trunk.gains[part] - self.trunk.blame[part]
-        return float(10 ** (reference / max(1, len(self.trunk.of(part)))))
+        return reference / max(1, len(self.trunk.of(part)))
 
 
 def find_sickness(view: View, direction: Direction) -> Sickness | None:
@@ -135,6 +135,8 @@ def grade(decades: float, direction: Direction, view: View) -> Severity:
         bound = clear * cope
     if decades >= bound:
         return "error"
+    if view.training.works:
+        clear *= (1 + cope) / 2  # it is coped with: a warning from halfway to where it would not be
     return "warning" if decades >= clear else "info"
 
 

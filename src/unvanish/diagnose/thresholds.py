@@ -217,7 +217,22 @@ _TABLE = (
         -6.0,
         "log10",
         "Size of a step against the weights, largest over layers, that is too small.",
-        "float32 resolves 6e-8; clipping before unscaling leaves 2e-7, fine-tuning uses 1e-4.",
+        "float32 resolves 6e-8; fine-tuning moves by 1e-4, and trains.",
+    ),
+    Threshold(
+        "lr-small",
+        1e-5,
+        "learning rate",
+        "Learning rate up to which steps that are too small are put down to it.",
+        "Small steps under a usual rate come from small gradients: a net that has converged.",
+    ),
+    Threshold(
+        "wrong-side-loss",
+        0.05,
+        "loss",
+        "Loss from which a saturated output in front of a squared error is on the wrong side.",
+        "An output within 7 % of the right end has a squared error below 0.005; one in twenty on"
+        " the wrong side makes this.",
     ),
     Threshold(
         "step-share-margin",

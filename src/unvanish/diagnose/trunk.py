@@ -101,13 +101,17 @@ class Trunk:
 
     @cached_property
     def layers(self) -> int:
-        """Number of weight ops passed outside recurrences, at least 1."""
-        return max(1, sum(item.edge.factor == "weight" for item in self._in_space))
+        """Number of weight ops passed outside recurrences, or of normalisations if those are more.
+
+        The trunk of a net with skips may pass no weight at all. At least 1.
+        """
+        factors = [item.edge.factor for item in self._in_space]
+        return max(1, factors.count("weight"), factors.count("norm"))
 
     @cached_property
-    def per_layer(self) -> float:
-        """Geometric mean of the gain a weight op, as a factor: 0.14 means x0.14 a layer."""
-        return float(10 ** (self.ratio_in_space / self.layers))
+    def per_layer_log10(self) -> float:
+        """Mean gain a layer, in decades."""
+        return self.ratio_in_space / self.layers
 
     @cached_property
     def _in_space(self) -> list[TrunkEdge]:

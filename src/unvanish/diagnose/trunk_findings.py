@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 
+from unvanish.diagnose.phrases import linear, part_name, place
 from unvanish.diagnose.sickness import CODES, Direction, Sickness
 from unvanish.diagnose.trunk import Part, TrunkEdge, flat_share, is_rectifier
 from unvanish.diagnose.view import View
 from unvanish.i18n import _
 from unvanish.records import Evidence, Factor, Finding, Verdict, Where
+from unvanish.words import percent, times
 
 _FACTORS: dict[Part, Factor] = {"saturation": "slope", "off": "slope"}  # others: the part itself
-_ABOUT_ONE = 0.05  # a reference this near to 1 needs no mention
+_ABOUT_ONE = 0.02  # decades: a reference this near to 1 needs no mention
 
 
 def trunk_finding(
@@ -35,8 +37,8 @@ def trunk_finding(
     after = view.exploding if direction == "vanishing" else view.vanishing
     if after is not None and after.first_step > sick.first_step:
         others += CODES[opposite].values()
-    if direction == "vanishing":
-        others.append("FS101")  # in a net whose weights are too small samples collapse as well
+    # Steps follow from the gradients; and where weights are too small, samples collapse as well.
+    others += ["UR101", "FS101"] if direction == "vanishing" else ["UR101"]
     factor: Factor = _FACTORS.get(part, part)  # type: ignore[arg-type]  # "shown" has no rule
     return [
         Finding(
@@ -62,41 +64,6 @@ def later_nonfinite(view: View, direction: Direction, step: int) -> list[str]:
     return ["NF101"] if direction == "exploding" and bad is not None and step < bad else []
 
 
-def times(factor: float) -> str:
-    """Write a factor with two digits: ×0.14, ×3.2, ×2.5e+06."""
-    return f"×{factor:.2g}"
-
-
-def power(decades: float) -> str:
-    """Write decades as a power of ten that a reader can place: 10^-16.9, or 0."""
-    return "0" if decades == -math.inf else f"10^{decades:.1f}"
-
-
-def place(module: str | None) -> str:
-    """Name a module in a sentence."""
-    if module is None:
-        return _("a part without a module")
-    return f"`{module}`" if module else _("the model itself")
-
-
-def part_name(part: Part, layer_activation: str | None = None) -> str:
-    """Name a part in a sentence; the activation's name where one is known."""
-    names = {
-        "slope": _("slope of the activation"),
-        "saturation": _("saturated units"),
-        "off": _("units that are off"),
-        "weight": _("weights"),
-        "norm": _("normalisation"),
-        "attention": _("attention"),
-        "gate": _("gates"),
-        "merge": _("sums of branches"),
-        "opaque": _("fused ops"),
-    }
-    if part == "slope" and layer_activation:
-        return _("slope of the {activation}").format(activation=layer_activation)
-    return names.get(part, part)
-
-
 def _activation(item: TrunkEdge) -> str | None:
     return item.layer.activation if item.layer else None
 
@@ -104,17 +71,17 @@ def _activation(item: TrunkEdge) -> str | None:
 def _named(sick: Sickness, part: Part) -> str:
     if math.isinf(sick.parts[part]):
         return part_name(part, _activation(sick.worst(part)))
-    return _("{name} {share:.0%} ({gain})").format(
+    return _("{name} {share} ({gain})").format(
         name=part_name(part, _activation(sick.worst(part))),
-        share=sick.share(part),
+        share=percent(sick.share(part)),
         gain=_each(sick, part),
     )
 
 
 def _each(sick: Sickness, part: Part) -> str:
     """The mean gain of a part's ops, beside what would keep the signal if that is not 1."""
-    gain, needed = sick.gain(part), sick.needed(part)
-    if abs(needed - 1) < _ABOUT_ONE:
+    gain, needed = sick.gain_log10(part), sick.needed_log10(part)
+    if abs(needed) < _ABOUT_ONE:
         return _("{gain} each").format(gain=times(gain))
     return _("{gain} each, {needed} keeps it").format(gain=times(gain), needed=times(needed))
 
@@ -128,28 +95,28 @@ def _headline(sick: Sickness) -> str:
         return text.format(where=place(sick.worst(sick.leader).edge.module), split=split)
     if sick.direction == "vanishing":
         text = _(
-            "The backward signal shrinks {per_layer} a layer over {layers} layers, to {ratio} at"
-            " {where}: {split}."
+            "The backward signal shrinks {per_layer} a layer over {layers} layers ({ratio} in all,"
+            " down to {where}): {split}."
         )
     else:
         text = _(
-            "The backward signal grows {per_layer} a layer over {layers} layers, to {ratio} at"
-            " {where}: {split}."
+            "The backward signal grows {per_layer} a layer over {layers} layers ({ratio} in all,"
+            " down to {where}): {split}."
         )
     return text.format(
-        per_layer=times(trunk.per_layer),
+        per_layer=times(trunk.per_layer_log10),
         layers=trunk.layers,
-        ratio=power(trunk.ratio_in_space),
+        ratio=times(trunk.ratio_in_space),
         where=place(trunk.path.source_module),
         split=split,
     )
 
 
 def _addition(sick: Sickness, part: Part) -> str:
-    text = _("Of this, {share:.0%} is due to the {name} ({gain}; most at {where}).")
+    text = _("Of this, {share} is due to the {name} ({gain}; most at {where}).")
     worst = sick.worst(part)
     return text.format(
-        share=sick.share(part),
+        share=percent(sick.share(part)),
         name=part_name(part, _activation(worst)),
         gain=_each(sick, part),
         where=place(worst.edge.module),
@@ -162,7 +129,7 @@ def _evidence(view: View, sick: Sickness, part: Part, worst: TrunkEdge) -> tuple
     limit = sign * view.limit(f"{sick.direction}-clear")
     rows = [
         Evidence("trunk_ratio_log10", trunk.ratio, limit),
-        Evidence("gain_per_layer", trunk.per_layer),
+        Evidence("gain_per_layer", linear(trunk.per_layer_log10)),
         Evidence("layers", float(trunk.layers)),
         Evidence("share", sick.share(part), view.limit("contribution-share")),
     ]

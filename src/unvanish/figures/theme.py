@@ -112,10 +112,9 @@ def name(path: str | None, columns: int = 60) -> str:
     return safe(words.shorten(words.module_name(path), columns))
 
 
-def tick(path: str | None, columns: int = 16) -> str:
-    """Return the path of a module for a tick: its last two parts."""
-    parts = words.module_name(path).split(".")
-    return safe(words.shorten(".".join(parts[-2:]), columns))
+def tick(path: str | None, columns: int = 18) -> str:
+    """Return the path of a module for a tick."""
+    return safe(words.shorten_path(words.module_name(path), columns))
 
 
 def depth_title() -> str:
@@ -126,7 +125,7 @@ def depth_title() -> str:
 def layer_ticks(layers: Sequence[LayerSignal]) -> dict[str, Any]:
     """Return the ticks of an axis that counts `layers`: one each, for the page to thin out."""
     values = list(range(len(layers)))
-    texts = [tick(layer.module) + (f" #{layer.call}" if layer.call else "") for layer in layers]
+    texts = [layer_tick(layer) for layer in layers]
     return {
         "tickmode": "array",
         "tickvals": values,
@@ -134,6 +133,14 @@ def layer_ticks(layers: Sequence[LayerSignal]) -> dict[str, Any]:
         "range": [-0.7, len(layers) - 0.3],
         "showgrid": False,
     }
+
+
+def layer_tick(layer: LayerSignal) -> str:
+    """Return the name of a layer for a tick; a functional op has its own name at the end."""
+    path = layer.module
+    if layer.op is not None:
+        path = f"{path}.{layer.type}" if path else layer.type
+    return tick(path) + (f" #{layer.call}" if layer.call else "")
 
 
 def layer_hover(layer: LayerSignal, *lines: str) -> str:

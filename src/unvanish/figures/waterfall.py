@@ -16,6 +16,7 @@ from unvanish.records import FACTORS, Factor, MainPath, PathEdge
 
 MOST_OPS = 90  # bars up to which every op has its own
 MOST_BARS = 72  # bars of a longer path, where one stands for several ops
+LONGEST_CALL = 24  # ops of one module call that are taken together (an opened LSTM has hundreds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +39,10 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Bars:
-    """The bars of one path, from the loss down, and how much one of them stands for."""
+    """The bars of one path, from the loss down, and how many ops a group of them stands for."""
 
     bars: tuple[Bar, ...]
-    calls: int  # module calls in one group of bars; 0: every op has a bar
+    ops: int  # in a group of bars, about; 1: every op has a bar of its own
 
 
 def bars(path: MainPath) -> Bars:
@@ -51,17 +52,25 @@ def bars(path: MainPath) -> Bars:
     one the ops of a module call are taken together by factor, and on a very long one those of
     several neighbouring calls.
     """
-    ops = sum(1 + bool(edge.merge_log10) for edge in path.edges)
-    if ops <= MOST_OPS:
-        return Bars(tuple(_stack([[edge] for edge in path.edges], path.root_level_log10)), 0)
-    calls = [list(own) for _key, own in groupby(path.edges, key=lambda e: (e.module, e.call))]
+    if sum(1 + bool(edge.merge_log10) for edge in path.edges) <= MOST_OPS:
+        return Bars(tuple(_stack([[edge] for edge in path.edges], path.root_level_log10)), 1)
+    pieces = list(_pieces(path.edges))
     size = 1
     while True:
-        groups = [list(chain(*calls[i : i + size])) for i in range(0, len(calls), size)]
+        groups = [list(chain(*pieces[i : i + size])) for i in range(0, len(pieces), size)]
         made = tuple(_stack(groups, path.root_level_log10))
         if len(made) <= MOST_BARS:
-            return Bars(made, size)
+            return Bars(made, max(2, round(len(path.edges) / len(groups))))
         size += max(1, size * (len(made) - MOST_BARS) // MOST_BARS)
+
+
+def _pieces(edges: Sequence[PathEdge]) -> Iterator[list[PathEdge]]:
+    """Yield the edges of one module call after the other, a long one in several pieces."""
+    for _key, own in groupby(edges, key=lambda edge: (edge.module, edge.call)):
+        call = list(own)
+        count = -(-len(call) // LONGEST_CALL)
+        for i in range(count):
+            yield call[i * len(call) // count : (i + 1) * len(call) // count]
 
 
 def _stack(groups: Sequence[Sequence[PathEdge]], level: float) -> Iterator[Bar]:
@@ -98,7 +107,7 @@ def waterfall(path: MainPath) -> go.Figure:
     floor = low - room
     figure = theme.figure(
         _("The backward signal from the loss to the input"),
-        _x_title(made.calls),
+        _x_title(made.ops),
         _("level (powers of ten)"),
         height=460,
     )
@@ -123,14 +132,12 @@ def waterfall(path: MainPath) -> go.Figure:
     return figure
 
 
-def _x_title(calls: int) -> str:
-    if calls == 0:
+def _x_title(ops: int) -> str:
+    if ops == 1:
         return _("from the loss (left) to the input (right): a bar for each op")
-    if calls == 1:
-        return _("from the loss (left) to the input (right): a bar for each layer and factor")
     return _(
-        "from the loss (left) to the input (right): a bar for each factor of {count} layers"
-    ).format(count=calls)
+        "from the loss (left) to the input (right): a bar for each factor of {count} ops"
+    ).format(count=ops)
 
 
 def _trace(factor: Factor, own: Sequence[tuple[int, Bar]], floor: float) -> go.Bar:
@@ -182,7 +189,7 @@ def _mark_end(figure: go.Figure, path: MainPath, levels: Sequence[float]) -> Non
         ay=levels[0],
         axref="x",
         ayref="y",
-        text=_("{gain} arrives at {source}").format(
+        text=_("{gain} arrives at layer {source}").format(
             gain=words.times(whole), source=_tick_of(path.source_module, path.source_op)
         ),
         xanchor="right",
@@ -232,7 +239,8 @@ def _tick(edge: PathEdge) -> str:
 
 
 def _tick_of(module: str | None, op: str) -> str:
-    return theme.tick(op.partition("Backward")[0] if module is None else module)
+    """Return the name of a module; of an op, where it belongs to none or to the whole model."""
+    return theme.tick(module or op.partition("Backward")[0])
 
 
 def _finite(value: float) -> float | None:

@@ -1,8 +1,9 @@
 """From one layer to many: predicted lengths and gradients layer by layer, and how far off they are.
 
-Two things set the error. At finite width the log of a Jacobian's squared norm has a spread of
-√Σ (3κ − 1)/n (Hanin & Nica 2020: 2/n for linear layers, 5/n for ReLU). And where χ∥ > 1 a length
-that is a little off is soon far off: ∏ χ∥ says by what factor.
+The theory is of infinite width, for the mean of the squared gain. At width n the log of the squared
+gain has a variance (`log_variances`), and its median lies below the log of the mean, by half the
+variance that the weights give it. Where χ∥ > 1 a length that is a little off is soon far off: ∏ χ∥
+says by what factor, and far above 1 nothing is predicted any more.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from unvanish.errors import UsageError
-from unvanish.meanfield.activation import Activation
 from unvanish.meanfield.maps import EXPLODED, VANISHED, Layer
 from unvanish.meanfield.moments import moments
 
@@ -22,16 +22,17 @@ class Profile:
     """A plain network's prediction, one entry for each layer from the first to the last.
 
     `lengths` are the variances of the pre-activations; `gains_log10` the log10 of the gain of the
-    gradient's norm from the layer's output to its input, and `gain_log10` their sum.
-    `amplification_log10` is that of ∏ χ∥, the factor by which an error in the first length has
-    grown at the end: far above 0 the prediction is not to be trusted. `spread_log10` is the
-    standard deviation of the log10 of the gain at the given width, None without one.
+    gradient's norm (root mean square over networks) from the layer's output to its input, and
+    `gain_log10` their sum. `amplification_log10` is that of ∏ χ∥. With a width, `median_log10` is
+    the log10 of the gain of the median network, and `spread_log10` its standard deviation over
+    networks.
     """
 
     lengths: tuple[float, ...]
     gains_log10: tuple[float, ...]
     gain_log10: float
     amplification_log10: float
+    median_log10: float | None
     spread_log10: float | None
 
 
@@ -46,28 +47,44 @@ def propagate(layer: Layer, depth: int, start: float = 1.0, width: int | None = 
     while len(lengths) < depth:
         lengths.append(min(max(layer.length(lengths[-1]), VANISHED), EXPLODED))
     gains = tuple(_half_log10(layer.gradient_growth(q)) for q in lengths)
-    spread = None
+    total = math.fsum(gains)
+    median, spread = None, None
     if width is not None:
-        spread = 0.5 * norm_spread(layer.activation, lengths, [width] * depth) / math.log(10.0)
+        by_weights, by_lengths = log_variances(layer, lengths, [width] * depth)
+        spread = 0.5 * math.sqrt(by_weights + by_lengths) / math.log(10.0)
+        median = total - 0.25 * by_weights / math.log(10.0)
     return Profile(
-        tuple(lengths),
-        gains,
-        math.fsum(gains),
-        2.0 * sum(_half_log10(abs(layer.length_slope(q))) for q in lengths),
-        spread,
+        lengths=tuple(lengths),
+        gains_log10=gains,
+        gain_log10=total,
+        amplification_log10=2.0 * sum(_half_log10(abs(layer.length_slope(q))) for q in lengths),
+        median_log10=median,
+        spread_log10=spread,
     )
 
 
-def norm_spread(activation: Activation, lengths: Sequence[float], widths: Sequence[int]) -> float:
-    """Return sd of ln ‖J‖² over random weights, for layers of these lengths and widths.
+def log_variances(
+    layer: Layer, lengths: Sequence[float], widths: Sequence[int]
+) -> tuple[float, float]:
+    """Return the variance of ln ‖J‖² over random weights, for layers of these lengths and widths.
 
-    √Σ (3κ − 1)/n with κ = E φ'⁴/(E φ'²)² (Hanin & Nica 2020); ln ‖J‖ has half of it.
+    In two parts. What weights and slopes give directly is Σ (3κ − 1)/n with κ = E φ'⁴/(E φ'²)²: 2/n
+    a linear layer, 5/n a ReLU layer (Hanin & Nica 2020). What comes by way of the lengths, whose
+    own fluctuations χ∥ carries on and which change later slopes, is to first order (delta method)
+    nothing for the ReLU family, and as much again for GELU.
     """
-    each = (
-        (3.0 * moments(activation, q).kurtosis - 1.0) / n
-        for q, n in zip(lengths, widths, strict=True)
-    )
-    return math.sqrt(sum(each))
+    by_weights, by_lengths, adjoint = 0.0, 0.0, 0.0  # adjoint: d ln ∏ later χ₁ / d next length
+    scale = layer.sigma_w**2 / layer.keep
+    for q, n in reversed(list(zip(lengths, widths, strict=True))):
+        m = moments(layer.activation, q)
+        if m.slope_second <= 0.0:
+            return math.nan, math.nan
+        of_length = scale**2 * (m.fourth - m.second**2)
+        of_both = scale * (m.mixed_fourth / m.slope_second - m.second)
+        by_weights += (3.0 * m.kurtosis - 1.0) / n
+        by_lengths += adjoint * (adjoint * of_length + 2.0 * of_both) / n
+        adjoint = m.slope_second_slope / m.slope_second + layer.length_slope(q) * adjoint
+    return by_weights, by_lengths
 
 
 def _half_log10(square: float) -> float:

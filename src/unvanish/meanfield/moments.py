@@ -30,6 +30,9 @@ class Moments:
     slope_mean: float  # E φ'
     slope_second: float  # E φ'²
     slope_fourth: float  # E φ'⁴
+    fourth: float  # E φ⁴
+    mixed_fourth: float  # E φ² φ'²
+    slope_second_slope: float  # d E φ'²/dq
     length_slope: float
     centred_length_slope: float
     surplus: float
@@ -89,6 +92,9 @@ def moments(activation: Activation, q: float) -> Moments:
             slope_mean=slope_mean,
             slope_second=slope_second,
             slope_fourth=rule.mean(df**4),
+            fourth=rule.mean(f**4),
+            mixed_fourth=rule.mean((f * df) ** 2),
+            slope_second_slope=rule.mean(df * df * (rule.x**2 - 1.0)) / (2.0 * q),
             length_slope=length_slope,
             centred_length_slope=length_slope - mean * rule.mean(z * df) / q,
             surplus=surplus,

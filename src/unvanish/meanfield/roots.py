@@ -15,6 +15,8 @@ def bracketed_root(
     """
     a, b, c = high, low, high
     fa, fb, fc = function(a), function(b), 0.0
+    if fa == 0.0 or fb == 0.0:
+        return a if fa == 0.0 else b
     if fa * fb > 0.0:
         raise ValueError(f"no change of sign between {low!r} and {high!r}")
     step = 0.5

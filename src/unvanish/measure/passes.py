@@ -84,6 +84,7 @@ class BackwardPass:
     slopes: dict[int, SlopeSlots] = field(default_factory=dict)
     parameters: dict[int, ParameterSlots] = field(default_factory=dict)
     participation: dict[int, int] = field(default_factory=dict)
+    ratios: dict[int, Tensor] = field(default_factory=dict)  # grad_in / grad_out of unknown ops
     fired: list[int] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
     keep_gradients: dict[tuple[int, int], Tensor] = field(default_factory=dict)
@@ -102,6 +103,8 @@ class BackwardPass:
             if op.variable is not None:
                 self._handles.append(node.register_prehook(self._leaf_hook(op.index)))
             elif op.data and self.per_sample:
+                if self._is_candidate(op.index):
+                    self._handles.append(node.register_hook(self._ratio_hook(op.index)))
                 if self._leaves_row(op.index):
                     self._handles.append(node.register_hook(self._sample_hook(op.index)))
             elif op.data:
@@ -158,6 +161,29 @@ class BackwardPass:
 
         return see
 
+    def _ratio_hook(self, index: int) -> Any:
+        def see(grad_inputs: tuple[Any, ...], grad_outputs: tuple[Any, ...]) -> None:
+            edge = self.graph.data_edges(index)[0]
+            if not _inside_transform():
+                with torch.no_grad():
+                    self._see_ratio(index, grad_inputs[edge.input], grad_outputs[0])
+
+        return see
+
+    def _is_candidate(self, index: int) -> bool:
+        """Whether an op that no table knows may be element-wise: one data input, of its shape."""
+        op = self.graph.ops[index]
+        if op.known or op.factor != "opaque" or len(op.edges) != 1 or len(op.shapes) != 1:
+            return False
+        edge = op.edges[0]
+        child = self.graph.ops[edge.child]
+        return child.data and child.shapes[edge.slot : edge.slot + 1] == op.shapes
+
+    def _see_ratio(self, index: int, grad_in: Tensor | None, grad_out: Tensor | None) -> None:
+        if grad_in is not None and grad_out is not None and grad_in.shape == grad_out.shape:
+            usable = grad_out.abs() >= torch.finfo(grad_out.dtype).tiny
+            self.ratios[index] = (grad_in / grad_out).masked_fill(~usable, torch.nan)
+
     def _leaf_hook(self, index: int) -> Any:
         def see(grad_outputs: tuple[Any, ...]) -> None:
             if not _inside_transform():
@@ -207,7 +233,11 @@ class BackwardPass:
         contributions: dict[int, Contribution] = {}
         for vertex, parts in by_vertex.items():
             norm, total = self._total(parts, whole, self.slot_norm[key] if alone else None)
-            share = None if alone or total is None else self.reducer.share(total, whole)
+            share = (
+                None
+                if alone or total is None
+                else self.reducer.share(total, whole, self.slot_norm[key])
+            )
             contributions[vertex] = Contribution(norm, share)
             held = self._group_out.get(vertex)
             if held is not None and self.vertex[index] != vertex:
@@ -256,6 +286,11 @@ class BackwardPass:
             hold = gradient if self._fan_in[target] > 1 else None
             self._arrived.setdefault(target, []).append(_Arrival(edge, norm, _key(gradient), hold))
         vertex = self.vertex[index]
+        if self._is_candidate(index):
+            gradient = grad_inputs[op.edges[0].input]
+            self._see_ratio(index, gradient, grad_outputs[0])
+            if gradient is not None and index in self.ratios:
+                self._see_slope(vertex, gradient, grad_outputs[0])
         if self.vertex_factor.get(vertex, op.factor) != "slope" or grad_outputs[0] is None:
             return
         if vertex != index or index in self.vertex_factor:
@@ -313,6 +348,18 @@ class BackwardPass:
         gram = gram / _not_zero(gram.abs().amax())
         ratio = gram.diagonal().sum().abs() ** 2 / _not_zero((gram.abs() ** 2).sum())
         self.participation[row] = self.reducer.scalar(ratio)
+
+
+def agreement(one: Tensor, other: Tensor) -> Tensor:
+    """Return how far two ratios of one op differ, relative to the greatest; nan: not comparable.
+
+    An op is element-wise if grad_in / grad_out is the same under two different cotangents.
+    """
+    both = torch.isfinite(one) & torch.isfinite(other)
+    zero = torch.zeros((), dtype=one.dtype, device=one.device)
+    difference = torch.where(both, (one - other).abs(), zero).amax()
+    size = torch.where(both, one.abs(), zero).amax()
+    return torch.where(both.any(), difference / size.clamp(min=1e-30), torch.nan)
 
 
 def prepare(

@@ -25,6 +25,9 @@ _FLOAT32_CEILING = 1e18
 # The same argument for float64: sqrt(2.2e-308 / 1.1e-16) and sqrt(1.8e308).
 _FLOAT64_FLOOR = 1.5e-146
 _FLOAT64_CEILING = 1e153
+# Where products of entries can be summed as they are, and by the fastest routine.
+_DOT_BAND = 12.0
+_DOT_TYPES = frozenset({torch.float32, torch.float64})
 _FLOAT64_ONLY_ABSENT_ON = frozenset({"mps"})
 
 
@@ -88,9 +91,17 @@ class Reducer:
             return self._add(_cpu_log10_norm(entries))
         return self._add(_device_norm(entries))
 
-    def share(self, part: Tensor, whole: Tensor) -> int:
-        """Queue <part, whole> / ||whole||^2, two tensors of one shape (0 where whole is 0)."""
+    def share(self, part: Tensor, whole: Tensor, norm: int) -> int:
+        """Queue <part, whole> / ||whole||^2, two tensors of one shape (0 where whole is 0).
+
+        `norm` is the slot of the norm of `whole`.
+        """
         part, whole = part.detach(), whole.detach()
+        level = self.known(norm)
+        plain = part.layout == whole.layout == torch.strided and whole.dtype in _DOT_TYPES
+        if level is not None and abs(level) < _DOT_BAND and plain and whole.device.type == "cpu":
+            product = torch.dot(part.reshape(-1).to(whole.dtype), whole.reshape(-1))
+            return self._add(float(product) / 10.0 ** (2.0 * level))
         if part.layout != torch.strided or whole.layout != torch.strided:
             part, whole = part.to_dense(), whole.to_dense()
         exact = _accumulator(whole)

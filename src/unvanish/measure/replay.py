@@ -30,7 +30,7 @@ from unvanish.measure.factors import FUSED_RECURRENT
 from unvanish.measure.forward import tensors_in
 from unvanish.measure.graph import Node
 from unvanish.measure.names import unwrapped
-from unvanish.measure.passes import BackwardPass, prepare
+from unvanish.measure.passes import BackwardPass, agreement, prepare
 from unvanish.measure.preserve import preserved
 from unvanish.records import Probe
 
@@ -48,7 +48,16 @@ class Replayed:
     probed: BackwardPass | None = None
     probe_calls: list[ModuleCall] = field(default_factory=list)
     gain_slots: list[int] = field(default_factory=list)  # log10 norms at the sources, by probe
+    agreements: dict[int, int] = field(default_factory=dict)  # by op of the user's own pass
     notes: list[str] = field(default_factory=list)
+
+    def element_wise(self, values: Sequence[float]) -> list[int]:
+        """Return the unknown ops whose entry ratios were the same under both signals.
+
+        Each ratio carries a few rounding errors of its type: far below 1e-3 in float32, and a
+        mixing op (softmax, cumsum, a norm) differs by about as much as its ratio itself.
+        """
+        return [index for index, slot in self.agreements.items() if values[slot] < 1e-3]
 
     def passes(self) -> list[BackwardPass]:
         """Return the backward passes that were run."""
@@ -281,10 +290,35 @@ def _probe(tracer: BackwardTracer, models: Sequence[nn.Module], result: Replayed
                 gradients = _run(probed, [target], [cotangent], retain_graph=not last)
             else:
                 gradients = _at_sources(probed, nodes, [target], [cotangent], not last)
+            if number == 0:
+                _compare_unknown(tracer, probed, result)
             joint = torch.cat(
                 [gradient.reshape(-1) for gradient in gradients if gradient is not None]
             )
             result.gain_slots.append(tracer.reducer.norm(joint))
+
+
+def _compare_unknown(tracer: BackwardTracer, probed: BackwardPass, result: Replayed) -> None:
+    """Compare the entry ratios of ops that no table knows with those under the loss's signal."""
+    own = _in_order(tracer.measured)
+    replayed = _in_order(probed)
+    for key in own.keys() & replayed.keys():
+        one, other = tracer.measured.ratios[own[key]], probed.ratios[replayed[key]]
+        if one.shape == other.shape:
+            result.agreements[own[key]] = tracer.reducer.scalar(agreement(one, other))
+    tracer.measured.ratios.clear()
+    probed.ratios.clear()
+
+
+def _in_order(measured: BackwardPass) -> dict[tuple[str, int], int]:
+    """Return the ops with a ratio by (kind, number among its kind, in forward order)."""
+    counts: dict[str, int] = {}
+    found: dict[tuple[str, int], int] = {}
+    for op in sorted(measured.graph.ops, key=lambda item: item.order):
+        if op.index in measured.ratios:
+            number = counts[op.kind] = counts.get(op.kind, -1) + 1
+            found[(op.kind, number)] = op.index
+    return found
 
 
 def _main_root(calls: Sequence[ModuleCall], models: Sequence[nn.Module]) -> ModuleCall | None:

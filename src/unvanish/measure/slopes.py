@@ -16,8 +16,8 @@ from unvanish.measure.reduce import Reducer
 # 0 < |slope| < SATURATION * sup|slope|: for the sigmoid that is |z| > 4 (design: vocabulary).
 SATURATION = 0.0707
 # Shares are formed over at most this many entries (whole samples, evenly spaced): the standard
-# error of a share is then below 0.003. Dead units are always sought in all samples.
-_ENTRIES = 1 << 15
+# error of a share is then below 0.004. Dead units are always sought in all samples.
+_ENTRIES = 1 << 14
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,17 +56,15 @@ def queue_slopes(
     counts as samples. `supremum` is that of |slope|, None where saturation is not defined.
     """
     units = grad_out.shape[unit_dimension] if grad_out.dim() else 1
-    samples = max(1, _ENTRIES // max(1, grad_out[0].numel())) if grad_out.dim() > 1 else 1
-    stride = max(1, -(-grad_out.shape[0] // samples)) if grad_out.dim() > 1 else 1
+    several = grad_out.dim() > 1
+    samples = max(1, _ENTRIES // max(1, grad_out[0].numel())) if several else 1
+    stride = max(1, -(-len(grad_out) // samples)) if several else 1
     slope, valid = _slopes(grad_in[::stride], grad_out[::stride])
     below = None
     if supremum is not None:
         below = reducer.scalar(torch.count_nonzero(slope < SATURATION * supremum))
-    on_mask, seen_mask = _by_unit(slope > 0, unit_dimension), _by_unit(valid, unit_dimension)
-    if stride > 1 and (grad_out.device.type != "cpu" or not bool(on_mask.all())):
-        slope_all, valid_all = _slopes(grad_in, grad_out)
-        on_mask = _by_unit(slope_all > 0, unit_dimension)
-        seen_mask = _by_unit(valid_all, unit_dimension)
+    on_mask = _largest_by_unit(grad_in, unit_dimension) > 0
+    seen_mask = _largest_by_unit(grad_out, unit_dimension) >= _floor(grad_out.dtype)
     return SlopeSlots(
         entries=slope.numel(),
         valid=reducer.scalar(torch.count_nonzero(valid)),
@@ -102,16 +100,21 @@ def statistics(slots: SlopeSlots, values: list[float]) -> SlopeStatistics | None
 
 def _slopes(grad_in: Tensor, grad_out: Tensor) -> tuple[Tensor, Tensor]:
     """Return |grad_in / grad_out| (0 where not usable) and where it is usable."""
-    smallest = torch.finfo(grad_out.dtype).tiny
-    # Room for a slope of 1e-3 above the smallest normal number; float16 has no such room to give.
-    floor = smallest * (4.0 if grad_out.dtype == torch.float16 else 1024.0)
     size = grad_out.abs()
-    valid = size >= floor
-    ratio = grad_in.abs() / size
-    return torch.where(valid, ratio, torch.zeros_like(ratio)), valid
+    valid = size >= _floor(grad_out.dtype)
+    return (grad_in.abs() / size).masked_fill_(~valid, 0.0), valid
 
 
-def _by_unit(mask: Tensor, dimension: int) -> Tensor:
-    if mask.dim() <= 1:
-        return mask.reshape(-1)
-    return mask.movedim(dimension, 0).flatten(1).any(dim=1)
+def _floor(dtype: torch.dtype) -> float:
+    """Return the smallest incoming gradient that can be divided by.
+
+    It leaves room for a slope of 1e-3 above the smallest normal number; float16 has none to give.
+    """
+    return torch.finfo(dtype).tiny * (4.0 if dtype == torch.float16 else 1024.0)
+
+
+def _largest_by_unit(gradient: Tensor, dimension: int) -> Tensor:
+    if gradient.dim() <= 1:
+        return gradient.abs().reshape(-1)
+    others = [other for other in range(gradient.dim()) if other != dimension]
+    return gradient.abs().amax(dim=others)

@@ -254,6 +254,8 @@ class PendingTrace:
         """Bring the numbers to the host and return the trace. `updates` is by id of parameter."""
         tracer, names = self._tracer, self._names()
         values = tracer.reducer.resolve()
+        for index in self._replayed.element_wise(values):
+            tracer.measured.graph.ops[index].factor = "slope"
         numbers = Numbers(tracer.measured, values)
         opened = self._opened(numbers, values)
         path, paths = assemble.main_paths(numbers, names, opened)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -18,7 +19,8 @@ from unvanish.records import (
     Verdict,
     Where,
 )
-from unvanish.report.layers import totals
+from unvanish.report import layers
+from unvanish.report.layers import Row
 
 LONGEST_TITLE = 300  # characters
 # The pictures that can show a verdict, the best first; a report falls back to the next.
@@ -110,8 +112,7 @@ def severity(diagnosis: Diagnosis) -> str:
 
 def told(diagnosis: Diagnosis) -> Finding | None:
     """Return the finding that the verdict's sentence tells of."""
-    first = diagnosis.findings[0] if diagnosis.findings else None
-    return first if first is not None and first.verdict == diagnosis.verdict else None
+    return next((f for f in diagnosis.findings if f.verdict == diagnosis.verdict), None)
 
 
 def _closed(text: str) -> str:
@@ -148,25 +149,34 @@ def optimizer(facts: OptimizerFacts) -> str:
     return _("{optimizer}, lr {rates}").format(optimizer=words.printable(facts.name), rates=rates)
 
 
+def rows(one: Focus) -> list[Row]:
+    """Return the rows of the table of layers at the step in focus."""
+    if one.trace is None:
+        return []
+    return layers.rows(one.trace.layers, one.diagnosis.findings, one.run.always_dead)
+
+
 def accounts(trace: Trace) -> list[str]:
     """Say what the signal loses from the loss to the source, to which factors; and the probe."""
     found = []
     path, probe = trace.main_path, trace.probe
-    if path is not None and path.edges:
-        whole = path.source_level_log10 - path.root_level_log10
+    whole = path.source_level_log10 - path.root_level_log10 if path is not None else math.nan
+    if path is not None and path.edges and not math.isnan(whole):
         parts = [
             f"{words.factor_name(factor)} {words.decades(gain)}"
-            for factor, gain in totals(path).items()
+            for factor, gain in layers.totals(path).items()
         ]
-        text = _("From the loss to {source}: {times} ({decades} = {parts})").format(
-            source=words.shorten(words.module_name(path.source_module), 24),
+        text = _("From the loss to `{source}`: {times} ({decades} = {parts}).").format(
+            source=words.shorten_path(words.module_name(path.source_module), 30),
             times=words.times(whole),
             decades=words.decades(whole),
             parts=", ".join(parts),
         )
         found.append(text)
-    if probe is not None:
-        text = _("Of a random signal at the output, {gain} arrives there ({low} to {high})").format(
+    if probe is not None and not math.isnan(probe.gain_log10):
+        text = _(
+            "Of a random signal at the output, {gain} arrives there ({low} to {high})."
+        ).format(
             gain=words.times(probe.gain_log10),
             low=words.times(probe.low_log10),
             high=words.times(probe.high_log10),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from unvanish import words
@@ -15,8 +15,9 @@ SATURATED = 0.1
 DEAD = 0.05
 OFF = 0.9  # a ReLU is off for half its inputs and healthy
 ALIKE = 0.15  # decades by which the gains of two layers may differ and still be "like these"
+NOTHING = 0.02  # decades: a gain that is written ×1.0
 LONGEST_BLOCK = 32  # module calls in a repeated block; a transformer block has about twenty
-FEWEST_REPEATS = 4
+FEWEST_REPEATS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +91,16 @@ class Fold:
         ).format(count=count, repeats=self.repeats, period=self.period, each=each, total=total)
 
 
-def rows(layers: Sequence[LayerSignal], findings: Sequence[Finding] = ()) -> list[Row]:
-    """Return a row for each of `layers`, marked with the codes of the findings that point there."""
+def rows(
+    layers: Sequence[LayerSignal],
+    findings: Sequence[Finding] = (),
+    always_dead: Mapping[str, float] | None = None,
+) -> list[Row]:
+    """Return a row for each of `layers`, marked with the codes of the findings that point there.
+
+    `always_dead` has the shares of units that were off in every traced batch, by "module#call";
+    where it has none, those of the one batch count.
+    """
     codes: dict[tuple[str, int | None], list[str]] = {}
     for finding in findings:
         if finding.where.module is not None:
@@ -100,15 +109,16 @@ def rows(layers: Sequence[LayerSignal], findings: Sequence[Finding] = ()) -> lis
     found = []
     for signal in layers:
         here = codes.get((signal.module, signal.call), []) + codes.get((signal.module, None), [])
-        found.append(Row(signal, tuple(dict.fromkeys(here)), flags(signal)))
+        dead = (always_dead or {}).get(f"{signal.module}#{signal.call}", signal.dead_share)
+        found.append(Row(signal, tuple(dict.fromkeys(here)), flags(signal, dead)))
     return found
 
 
-def flags(signal: LayerSignal) -> tuple[Flag, ...]:
-    """Return what is remarkable about a layer."""
+def flags(signal: LayerSignal, dead_share: float | None) -> tuple[Flag, ...]:
+    """Return what is remarkable about a layer, of whose units `dead_share` are dead."""
     shares = (
         ("saturated", _("saturated {share}"), signal.saturated_share, SATURATED),
-        ("dead", _("dead {share}"), signal.dead_share, DEAD),
+        ("dead", _("dead {share}"), dead_share, DEAD),
         ("off", _("off {share}"), signal.off_share, OFF),
     )
     found = [
@@ -121,31 +131,46 @@ def flags(signal: LayerSignal) -> tuple[Flag, ...]:
     return tuple(found)
 
 
+def factor_parts(signal: LayerSignal) -> list[str]:
+    """Return the factors of a layer, with their gains where there are several.
+
+    What changes nothing (×1.0) is left out.
+    """
+    gains = signal.factors_log10
+    shown = {name: gain for name, gain in gains.items() if abs(gain) >= NOTHING} or gains
+    if len(shown) == 1:
+        return [words.factor_name(name) for name in shown]
+    return [f"{words.factor_name(name)} {words.times(gain)}" for name, gain in shown.items()]
+
+
 def fold(table: Sequence[Row], room: int) -> list[Row | Fold]:
     """Return `table` in about `room` lines.
 
-    Repeated blocks are folded first if their gains are alike; then if only their types are; and
-    what still does not fit is left out where least happens.
+    Repeated blocks are folded if their gains are alike, or else if only their types are; between
+    the first and the last of them, or else after the first. What then still does not fit is left
+    out where least happens.
     """
     if len(table) <= room:
         return list(table)
-    for alike in (ALIKE, math.inf):
-        folded = _fold_repeats(table, alike)
-        if len(folded) <= room:
-            return folded
+    for keep_last in (True, False):
+        for alike in (ALIKE, math.inf):
+            folded = _fold_repeats(table, alike, keep_last)
+            if len(folded) <= room:
+                return folded
     return _keep_the_notable(table, room)
 
 
-def _fold_repeats(table: Sequence[Row], alike: float) -> list[Row | Fold]:
+def _fold_repeats(table: Sequence[Row], alike: float, keep_last: bool) -> list[Row | Fold]:
     folded: list[Row | Fold] = []
     position = 0
     while position < len(table):
         period, repeats = _longest_repeat(table, position, alike)
         if repeats >= FEWEST_REPEATS:
             end = position + period * repeats
+            last = end - period if keep_last else end
             folded += table[position : position + period]
-            folded.append(Fold(tuple(table[position + period : end - period]), period))
-            folded += table[end - period : end]
+            folded.append(Fold(tuple(table[position + period : last]), period))
+            folded += table[last:end]
             position = end
         else:
             folded.append(table[position])

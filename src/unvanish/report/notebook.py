@@ -54,6 +54,6 @@ def _model(one: Focus) -> Model:
     trace = one.trace
     if trace is None:
         return Model(one, (), (), layers.Scale(()))
-    rows = layers.rows(trace.layers, one.diagnosis.findings)
+    rows = focus.rows(one)
     folded = tuple(layers.fold(rows, ROOM))
     return Model(one, folded, tuple(focus.accounts(trace)), layers.Scale(rows))

@@ -89,7 +89,7 @@ def _section(one: Focus, index: int) -> Section:
     drawn = [_picture(name, f"{name}-{index}", _figure(name, one, trace)) for name in order]
     pictures = [picture for picture in drawn if picture is not None]
     pictures += _further_paths(trace, index)
-    rows = layers.rows(trace.layers, one.diagnosis.findings)
+    rows = focus.rows(one)
     return Section(
         one,
         tuple(pictures),

@@ -11,12 +11,16 @@ from rich.text import Text
 
 from unvanish import words
 from unvanish.i18n import _
-from unvanish.report.layers import Fold, Row, Scale
+from unvanish.report.layers import Fold, Row, Scale, factor_parts
 
 _BAR_FROM = 100  # columns of terminal from which levels are drawn as bars too
 _BAR = 16
 _NAME, _TYPE, _LEVEL, _GAIN, _LOG, _FACTORS, _NOTES = range(7)
-_LEAST = {_NAME: 14, _TYPE: 8, _FACTORS: 16, _NOTES: 13}  # numbers never shrink
+# How far texts shrink where room is short, in this order; numbers never do.
+_SHRINK = (
+    *((_FACTORS, 24), (_NAME, 24), (_TYPE, 12), (_NOTES, 18)),
+    *((_FACTORS, 16), (_NAME, 14), (_TYPE, 8), (_NOTES, 13)),
+)
 _GIVE_UP_FIRST = (_LOG, _TYPE, _FACTORS)  # where even that is too wide
 
 
@@ -40,7 +44,7 @@ def layer_table(folded: Sequence[Row | Fold], width: int) -> Iterator[Renderable
             table = _empty(widths, None, scale is not None)
         elif texts is not None:
             row: list[RenderableType] = [
-                _styled(line, column, words.shorten(texts[column], columns))
+                _styled(line, column, words.shorten_path(texts[column], columns))
                 if column in {_NAME, _TYPE}
                 else _styled(line, column, texts[column])
                 for column, columns in widths.items()
@@ -54,18 +58,13 @@ def layer_table(folded: Sequence[Row | Fold], width: int) -> Iterator[Renderable
 def _cells(row: Row, repeated: bool) -> tuple[str, ...]:
     signal = row.signal
     name = words.module_name(signal.module)
-    factors = signal.factors_log10
-    parts = [
-        words.factor_name(factor) + (f" {words.times(gain)}" if len(factors) > 1 else "")
-        for factor, gain in factors.items()
-    ]
     return (
         f"{name} #{signal.call}" if repeated else name,
         words.printable(signal.type),
         words.level(signal.level_log10),
         words.times(signal.gain_log10),
         words.decades(signal.gain_log10),
-        ", ".join(parts),
+        ", ".join(factor_parts(signal)),
         ", ".join([*row.codes, *(flag.text for flag in row.flags)]),
     )
 
@@ -76,7 +75,7 @@ def _widths(lines: Sequence[Sequence[str]], room: int) -> dict[int, int]:
     widths = dict(enumerate(natural))
     widths[_FACTORS] = min(widths[_FACTORS], 34)
     widths[_NOTES] = min(widths[_NOTES], 30)
-    for column, least in _LEAST.items():
+    for column, least in _SHRINK:
         if (excess := _total(widths) - room) > 0:
             widths[column] = min(widths[column], max(least, widths[column] - excess))
     for column in _GIVE_UP_FIRST:

@@ -10,8 +10,8 @@ from markupsafe import Markup
 
 from unvanish import codec, words
 from unvanish.i18n import _
-from unvanish.report import focus
-from unvanish.report.layers import Fold
+from unvanish.report import evidence, focus
+from unvanish.report.layers import Fold, factor_parts
 
 
 @cache
@@ -28,6 +28,8 @@ def environment() -> jinja2.Environment:
     made.globals.update(
         _=_,
         ending=focus.ending,
+        evidence=evidence,
+        factor_parts=factor_parts,
         isfold=lambda line: isinstance(line, Fold),
         number=number,
         optimizer=focus.optimizer,

@@ -16,7 +16,7 @@ from rich.text import Text
 from unvanish import words
 from unvanish.i18n import _
 from unvanish.records import Diagnosis, Evidence, Finding, Trace
-from unvanish.report import focus, layers
+from unvanish.report import evidence, focus, layers
 from unvanish.report.encodable import Encodable
 from unvanish.report.focus import Focus
 from unvanish.report.table import layer_table
@@ -86,7 +86,7 @@ def _model(one: Focus, width: int, several: bool) -> Iterator[RenderableType]:
         return
     yield Text("")
     yield Text(_caption(one, one.trace, several), style="dim")
-    folded = layers.fold(layers.rows(one.trace.layers, one.diagnosis.findings), ROOM)
+    folded = layers.fold(focus.rows(one), ROOM)
     yield from layer_table(folded, width)
     yield from (Text(line) for line in focus.accounts(one.trace))
 
@@ -132,20 +132,20 @@ def _facts(finding: Finding, several: bool) -> Iterator[tuple[str, str]]:
         yield _("step"), str(finding.step)
     if finding.factor is not None:
         yield _("factor"), words.factor_name(finding.factor)
-    for position, evidence in enumerate(finding.evidence):
-        yield (_("evidence") if position == 0 else ""), _evidence(evidence)
+    for position, one in enumerate(finding.evidence):
+        yield (_("evidence") if position == 0 else ""), _evidence(one)
     if finding.remedy:
         yield _("remedy"), words.printable(finding.remedy)
     if finding.explains:
         yield _("explains"), ", ".join(finding.explains)
 
 
-def _evidence(evidence: Evidence) -> str:
-    shown = f"{words.printable(evidence.name)} {words.quantity(evidence.value)}"
-    if evidence.threshold is None:
-        return shown
+def _evidence(one: Evidence) -> str:
+    text = f"{evidence.label(one.name)}: {evidence.value(one)}"
+    if one.threshold is None:
+        return text
     return _("{evidence} (threshold {threshold})").format(
-        evidence=shown, threshold=words.quantity(evidence.threshold)
+        evidence=text, threshold=evidence.threshold(one)
     )
 
 

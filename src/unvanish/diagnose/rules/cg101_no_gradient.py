@@ -40,8 +40,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from unvanish.diagnose.phrases import place
 from unvanish.diagnose.rule import Rule
-from unvanish.diagnose.trunk_findings import place
 from unvanish.diagnose.view import View
 from unvanish.i18n import _
 from unvanish.records import Evidence, Finding, ParameterFacts, Severity, Where

@@ -36,9 +36,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from unvanish.diagnose.phrases import place
 from unvanish.diagnose.rule import Rule
 from unvanish.diagnose.trunk import is_step_function
-from unvanish.diagnose.trunk_findings import place
 from unvanish.diagnose.view import View
 from unvanish.i18n import _
 from unvanish.records import Evidence, Finding, PathEdge, Where
@@ -83,7 +83,7 @@ def check(view: View) -> Sequence[Finding]:
             remedy=_("Look for a factor of 0 behind them; start only one of two factors at 0."),
             model=view.model.name,
             step=first,
-            explains=("VG103",),
+            explains=("VG103", "UR101"),
         )
     ]
 

@@ -40,8 +40,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from unvanish.diagnose.dead import DeadLayer, dead_layers
+from unvanish.diagnose.phrases import place
 from unvanish.diagnose.rule import Rule
-from unvanish.diagnose.trunk_findings import place, trunk_finding
+from unvanish.diagnose.trunk_findings import trunk_finding
 from unvanish.diagnose.view import View
 from unvanish.i18n import _
 from unvanish.records import Evidence, Finding, Severity, Where
@@ -80,7 +81,7 @@ def _finding(view: View, layer: DeadLayer, severity: Severity, count: int) -> Fi
     else:
         title = _("{dead} of {units} units of {where} are off for every sample{since}{others}.")
     since = "" if layer.since_start else _(" from step {step} on").format(step=layer.first_step)
-    others = _(", and so are those of {count} more layers").format(count=count - 1)
+    others = _(" ({count} dead layers in all)").format(count=count)
     return Finding(
         code="DU101",
         family="DU",

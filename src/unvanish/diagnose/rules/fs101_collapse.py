@@ -38,8 +38,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from unvanish.diagnose.phrases import place
 from unvanish.diagnose.rule import Rule
-from unvanish.diagnose.trunk_findings import place
 from unvanish.diagnose.view import TraceView, View
 from unvanish.i18n import _
 from unvanish.records import Evidence, Finding, LayerSignal, Where
@@ -109,7 +109,7 @@ def _collapsed(trace: TraceView, view: View) -> LayerSignal | None:
     for row in trace.trace.layers:
         if row.participation is None or row.sample_correlation is None or not row.on_main_path:
             continue
-        few = row.participation <= view.limit("collapsed-participation") * output
+        few = 0 < row.participation <= view.limit("collapsed-participation") * output
         if few and row.sample_correlation >= view.limit("collapsed-cosine"):
             return row
     return None

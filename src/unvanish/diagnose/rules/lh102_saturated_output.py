@@ -14,7 +14,7 @@ Cross-entropy has the inverse slope built in, which cancels it.
 ## Known problems
 
 A saturated output that is *right* is the aim of training. So the rule speaks only while training
-does not work, and only if the saturation stays.
+does not work, the loss is not small, and the saturation stays.
 
 ## Example
 
@@ -36,12 +36,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from unvanish.diagnose.phrases import place
 from unvanish.diagnose.rule import Rule
 from unvanish.diagnose.trunk import flat_share, head_length
-from unvanish.diagnose.trunk_findings import place
 from unvanish.diagnose.view import TraceView, View
 from unvanish.i18n import _
 from unvanish.records import Evidence, Finding, LayerSignal, PathEdge, Where
+from unvanish.words import percent
 
 _ERRORS = ("MseLoss", "L1Loss", "SmoothL1Loss", "HuberLoss", "Pow", "Abs")
 _OUTPUTS = ("Sigmoid", "Tanh", "Hardsigmoid", "Hardtanh")
@@ -49,7 +50,8 @@ _OUTPUTS = ("Sigmoid", "Tanh", "Hardsigmoid", "Hardtanh")
 
 def check(view: View) -> Sequence[Finding]:
     """Fire if the output stays saturated in front of a squared error and training is stuck."""
-    if not view.training.not_working:
+    end = view.training.end
+    if not view.training.not_working or end is None or end < view.limit("wrong-side-loss"):
         return []
     found = [(trace, _saturated(trace, view)) for trace in view.traces]
     late = found[len(found) // 2 :]
@@ -60,7 +62,7 @@ def check(view: View) -> Sequence[Finding]:
     assert edge is not None
     assert layer is not None
     title = _(
-        "{share:.0%} of the outputs of {where} are saturated, and the error is multiplied by their"
+        "{share} of the outputs of {where} are saturated, and the error is multiplied by their"
         " slope: where they are wrong they cannot learn."
     )
     return [
@@ -69,12 +71,13 @@ def check(view: View) -> Sequence[Finding]:
             family="LH",
             verdict="loss-head",
             severity="error",
-            title=title.format(share=flat_share(layer), where=place(edge.module)),
+            title=title.format(share=percent(flat_share(layer)), where=place(edge.module)),
             where=Where(edge.module, edge.op, edge.call, view.source(edge.module)),
             factor="loss",
             evidence=(
                 Evidence("flat_share", flat_share(layer), view.limit("saturated-layer")),
                 Evidence("gain_log10", edge.gain_log10),
+                Evidence("loss_end", end, view.limit("wrong-side-loss")),
                 Evidence("training", view.training.state),
             ),
             remedy=_(
@@ -108,5 +111,5 @@ RULE = Rule(
     title="saturated output in front of a squared error",
     check=check,
     documentation=__doc__,
-    thresholds=("saturated-layer",),
+    thresholds=("saturated-layer", "wrong-side-loss"),
 )

@@ -39,11 +39,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from unvanish.diagnose.nonfinite import usual_cause
+from unvanish.diagnose.phrases import place
 from unvanish.diagnose.rule import Rule
-from unvanish.diagnose.trunk_findings import place
 from unvanish.diagnose.view import TraceView, View
 from unvanish.i18n import _
 from unvanish.records import Evidence, Finding, NonFinite, Severity, Where
+from unvanish.words import percent
 
 _ENOUGH_STEPS = 10  # before the share of skipped steps says anything
 
@@ -106,8 +107,8 @@ def _skipping(view: View, traced: list[TraceView], share: float) -> Finding:
         view,
         fault,
         "error" if view.training.not_working else "warning",
-        _("The gradient scaler skipped {share:.0%} of the steps: it does not find a scale.").format(
-            share=share
+        _("The gradient scaler skipped {share} of the steps: it does not find a scale.").format(
+            share=percent(share)
         ),
         _("Something overflows at any scale: look for infinities in the forward pass in float16."),
         traced[0].step if traced else None,

@@ -37,10 +37,10 @@ import math
 from collections.abc import Sequence
 
 from unvanish.diagnose.rule import Rule
-from unvanish.diagnose.trunk_findings import times
 from unvanish.diagnose.view import View
 from unvanish.i18n import _
 from unvanish.records import Evidence, Finding, Where
+from unvanish.words import loss, times
 
 _LITTLE = 0.5  # a fall of the loss by less than this share is said with its number
 
@@ -68,20 +68,20 @@ def _title(view: View) -> str:
     if not view.traces:
         return _("No backward pass of this model was traced: nothing is known of its signal.")
     training = view.training
-    numbers = {"start": training.start or 0.0, "end": training.end or 0.0}
+    numbers = {"start": loss(training.start or 0.0), "end": loss(training.end or 0.0)}
     if training.state == "stuck":
         text = _(
-            "The backward signal is healthy, and yet training is stuck: the loss went from"
-            " {start:.3g} to {end:.3g}. The cause lies elsewhere."
+            "The backward signal is healthy, and yet the loss does not fall: it went from"
+            " {start} to {end}. Either it has converged, or the cause lies elsewhere."
         )
     elif training.state == "diverging":
         text = _(
             "The backward signal was healthy where it was traced, and yet training diverges: the"
-            " loss went from {start:.3g} to {end:.3g}."
+            " loss went from {start} to {end}."
         )
     elif training.state == "falling" and (training.fall or 0.0) < _LITTLE:
         text = _(
-            "The backward signal is healthy; the loss falls little, from {start:.3g} to {end:.3g}."
+            "The backward signal is healthy; the loss falls little, from {start} to {end}."
         )
     elif training.state == "falling":
         text = _("The backward signal is healthy, and the loss falls.")
@@ -142,7 +142,7 @@ def _remedy(view: View) -> str:
         " can overfit eight samples."
     )
     ratio = update_ratio(view)
-    return text.format(ratio=_("an unknown share") if ratio is None else times(10**ratio))
+    return text.format(ratio=_("an unknown share") if ratio is None else times(ratio))
 
 
 RULE = Rule(

@@ -4,7 +4,7 @@
 
 What an optimiser's step changes, against what it changes: ||dw|| / ||w||, by layer. A step that
 replaces the weights (more than their own size in half of the layers), or steps so small that no
-layer moves (a millionth), while training does not work.
+layer moves (a millionth) under a learning rate that explains it, while training does not work.
 
 ## Why it matters
 
@@ -15,21 +15,18 @@ stands still although the gradients are fine.
 ## Known problems
 
 Weights that start at 0 have an infinite ratio at first, so the median over layers is used. Small
-ratios are right at the end of training and in fine-tuning. So only a training that does not work is
-judged; with a single traced step a step larger than the weights is a warning.
+ratios are right where the gradient is small, at the end of training: they count only where the
+learning rate is tiny. Only a training that does not work is judged; with a single traced step a
+step larger than the weights is a warning.
 
 ## Example
 
     optimizer = torch.optim.Adam(net.parameters(), lr=0.3)
 
-    scaler.scale(loss).backward()
-    clip_grad_norm_(net.parameters(), 1.0)     # before scaler.unscale_: leaves 1/65536
-    scaler.step(optimizer)
-
 ## Cure
 
-Another learning rate (by tens); warm-up. `scaler.unscale_(optimizer)` before clipping. In float16
-keep float32 master weights (autocast) or use bfloat16.
+Another learning rate (by tens); warm-up. In float16 keep float32 master weights (autocast) or use
+bfloat16.
 
 ## References
 
@@ -43,10 +40,10 @@ from collections.abc import Sequence
 from statistics import median
 
 from unvanish.diagnose.rule import Rule
-from unvanish.diagnose.trunk_findings import times
 from unvanish.diagnose.view import TraceView, View
 from unvanish.i18n import _
 from unvanish.records import Evidence, Finding, Severity, Where
+from unvanish.words import times
 
 
 def check(view: View) -> Sequence[Finding]:
@@ -61,14 +58,14 @@ def check(view: View) -> Sequence[Finding]:
         remedy = _("Lower the learning rate, by tens, or warm it up.")
         return [_finding(view, large[0], severity, title, remedy, view.limit("update-large"))]
     largest = [(trace, max(ratios)) for trace, ratios in sizes]
-    if view.training.state == "stuck" and all(
-        size <= view.limit("update-small") for _trace, size in largest
+    rate = max(view.optimizer.lr, default=1.0) if view.optimizer else 1.0
+    if (
+        view.training.state == "stuck"
+        and rate <= view.limit("lr-small")
+        and all(size <= view.limit("update-small") for _trace, size in largest)
     ):
         title = _("No layer moves: a step changes the weights by {ratio} of their size at most.")
-        remedy = _(
-            "Raise the learning rate; if gradients are scaled (AMP), unscale them before clipping;"
-            " keep master weights in float32."
-        )
+        remedy = _("Raise the learning rate, by tens; keep master weights in float32.")
         return [_finding(view, largest[0], severity, title, remedy, view.limit("update-small"))]
     return []
 
@@ -95,7 +92,7 @@ def _finding(
         family="UR",
         verdict="update-size",
         severity=severity,
-        title=title.format(ratio=times(10**size)),
+        title=title.format(ratio=times(size)),
         where=Where(),
         factor=None,
         evidence=(
@@ -115,5 +112,5 @@ RULE = Rule(
     title="steps far too large or far too small",
     check=check,
     documentation=__doc__,
-    thresholds=("update-large", "update-small"),
+    thresholds=("update-large", "update-small", "lr-small"),
 )

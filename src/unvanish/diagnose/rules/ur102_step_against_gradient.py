@@ -40,10 +40,10 @@ from collections.abc import Sequence
 from statistics import median
 
 from unvanish.diagnose.rule import Rule
-from unvanish.diagnose.trunk_findings import times
 from unvanish.diagnose.view import TraceView, View
 from unvanish.i18n import _
 from unvanish.records import Evidence, Finding, OptimizerFacts, Where
+from unvanish.words import times
 
 
 def check(view: View) -> Sequence[Finding]:
@@ -102,7 +102,7 @@ def _finding(
         family="UR",
         verdict="update-size",
         severity="error" if view.training.not_working else "warning",
-        title=title.format(ratio=times(10**excess)),
+        title=title.format(ratio=times(excess)),
         where=Where(),
         factor=None,
         evidence=(

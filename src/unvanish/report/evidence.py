@@ -1,0 +1,79 @@
+"""Evidence in words: the rules name numbers for programs, readers get a phrase."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+from unvanish import words
+from unvanish.i18n import _
+from unvanish.records import Evidence, Training
+
+
+def label(name: str) -> str:
+    """Return a phrase for the name of a piece of evidence; unknown names lose their underscores."""
+    known = {
+        "dead_layers": _("layers with dead units"),
+        "dead_share": _("units that are dead"),
+        "dead_share_highest": _("units that are dead, at most"),
+        "direction": _("pass"),
+        "first": _("the first of them"),
+        "flat_share": _("units on a flat end of the activation"),
+        "gain_log10": _("gain (log₁₀)"),
+        "gain_per_layer": _("gain a layer"),
+        "gain_per_time_step": _("gain a time step"),
+        "head": _("ops at the output"),
+        "input_rms": _("size of the input (rms)"),
+        "kind": _("what it made"),
+        "last": _("the last of them"),
+        "layers": _("layers"),
+        "loss_end": _("loss at the end"),
+        "loss_start": _("loss at the start"),
+        "lr": _("learning rate"),
+        "modules": _("modules"),
+        "off_share": _("units that are off"),
+        "parameters_not_updated": _("parameters that nobody updates"),
+        "parameters_with_zero_gradient": _("parameters with a gradient of zero"),
+        "parameters_without_gradient": _("parameters without a gradient"),
+        "participation_share": _("samples that take part in the backward signal"),
+        "sample_correlation": _("cosine between samples"),
+        "saturated_share_highest": _("units that are saturated, at most"),
+        "share": _("share of the whole"),
+        "skipped_share": _("steps that the scaler skipped"),
+        "step_over_gradient_log10": _("step over gradient (log₁₀)"),
+        "time_ratio_log10": _("first time step over last (log₁₀)"),
+        "time_steps": _("time steps"),
+        "training": _("training"),
+        "trunk_ratio_log10": _("first layer over output (log₁₀)"),
+        "trunk_ratio_log10_highest": _("first layer over output, at most (log₁₀)"),
+        "trunk_ratio_log10_lowest": _("first layer over output, at least (log₁₀)"),
+        "units_alive": _("units that are alive"),
+        "update_ratio_log10": _("update ratio (log₁₀)"),
+        "update_ratio_log10_median": _("update ratio, median (log₁₀)"),
+        "weight_gain": _("gain of the weights"),
+    }
+    if name in known:
+        return known[name]
+    part = name.removesuffix("_log10")
+    if part != name:
+        return _("{factor} (log₁₀)").format(factor=words.factor_name(part))
+    return words.printable(name).replace("_", " ")
+
+
+def value(evidence: Evidence) -> str:
+    """Return the value of a piece of evidence, a share in percent."""
+    if evidence.name == "training" and evidence.value in get_args(Training):
+        return words.training_word(evidence.value)  # type: ignore[arg-type]
+    return _number(evidence.name, evidence.value)
+
+
+def threshold(evidence: Evidence) -> str:
+    """Return the threshold of a piece of evidence, in the same form as its value."""
+    if evidence.threshold is None:
+        return words.NONE
+    return _number(evidence.name, evidence.threshold)
+
+
+def _number(name: str, number: float | str) -> str:
+    if not isinstance(number, str) and name.removesuffix("_highest").endswith("share"):
+        return words.percent(number)
+    return words.quantity(number)
