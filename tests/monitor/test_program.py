@@ -163,6 +163,34 @@ def test_ctrl_c_gives_the_traceback_and_130(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("fails", "status", "line"),
+    [
+        ("KeyboardInterrupt", 130, "unvanish: interrupted while reporting\n"),
+        ("ValueError('bug')", 7, "unvanish: the report failed (ValueError: bug); the script's own"),
+    ],
+)
+def test_a_report_that_fails_or_is_interrupted(
+    fails: str, status: int, line: str, tmp_path: Path
+) -> None:
+    write(tmp_path / "x.py", "import sys; print('done'); sys.exit(7)")
+    write(
+        tmp_path / "driver.py",
+        f"""
+        from unvanish.cli import main
+        from unvanish.monitor.silence import NothingSeen
+        def fail(*_):
+            raise {fails}
+        NothingSeen.error = fail
+        main(["run", "x.py"])
+        """,
+    )
+    result = python("driver.py", cwd=tmp_path)
+    assert (result.returncode, result.stdout) == (status, "done\n")
+    assert result.stderr.startswith(line)
+    assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
     ("words", "problem", "remedy"),
     [
         (("absent.py",), "there is no script absent.py", "Check the path"),

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import sys
 import threading
 import traceback
+import weakref
 from collections.abc import Callable
+from typing import Any
 
 import loops
 import pytest
@@ -287,6 +290,42 @@ def test_units_that_were_off_in_every_traced_batch(watch_loop: WatchLoop) -> Non
         train(model, sgd(model), 3)
 
     assert only(watch_loop(loop)).always_dead["1#0"] == pytest.approx(0.25)
+
+
+def test_a_model_that_the_script_drops_is_freed_while_we_watch() -> None:
+    with watching() as watched:
+        model = loops.network()
+        train(model, sgd(model), 3)
+        gone = weakref.ref(model[0])
+        del model
+        gc.collect()
+        assert gone() is None
+    assert len(watched.run.models[0].traces) == 3
+
+
+def test_models_trained_one_after_the_other_by_one_function(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each stops where its next step would be sampled; that must not make the others' dear."""
+    traced: list[object] = []
+    tracer = watcher.BackwardTracer
+
+    def counting(*arguments: Any) -> Any:
+        traced.append(arguments)
+        return tracer(*arguments)
+
+    monkeypatch.setattr(watcher, "BackwardTracer", counting)
+    kept = []
+    with watching(every=0) as watched:
+        for _ in range(3):
+            model = nn.Linear(12, 4)
+            optimizer = sgd(model)
+            kept.append(optimizer)
+            train(model, optimizer, 128)
+    expected = [0, 1, 2, 4, 8, 16, 32, 64]
+    for model_run in watched.run.models:
+        assert set(expected) <= {trace.step for trace in model_run.traces}
+    assert len(traced) <= 3 * len(expected) + 2 * 16
 
 
 # --- what goes wrong -----------------------------------------------------------------------------
