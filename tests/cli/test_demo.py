@@ -30,5 +30,5 @@ def test_demo_tells_vanishing_exploding_and_healthy_apart(tmp_path: Path) -> Non
     for case in (sigmoid, large, relu):
         assert Path(case["report"]).read_text().startswith("<!")
         assert case["report"] in result.stdout
-    assert "梯度消失" in result.stdout
+    assert "结论" in result.stdout
     assert result.stderr.count("3") >= 3  # progress: which of three is training
