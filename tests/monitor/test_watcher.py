@@ -281,6 +281,39 @@ def test_a_parameter_that_is_in_no_optimiser_is_known(watch_loop: WatchLoop) -> 
     assert facts["6.weight"] is True
 
 
+def test_an_optimiser_of_copies_steps_the_model_all_the_same(watch_loop: WatchLoop) -> None:
+    """Shards and float32 master weights are not the tensors that backward reaches."""
+
+    def loop() -> None:
+        model = nn.Linear(12, 4)
+        masters = [parameter.detach().clone() for parameter in model.parameters()]
+        optimizer = torch.optim.SGD(masters, lr=0.1)
+        for _ in range(3):
+            inputs, targets = loops.batch()
+            model.zero_grad()
+            functional.cross_entropy(model(inputs), targets).backward()
+            for master, parameter in zip(masters, model.parameters(), strict=True):
+                master.grad = parameter.grad
+            optimizer.step()
+            with torch.no_grad():
+                for master, parameter in zip(masters, model.parameters(), strict=True):
+                    parameter.copy_(master)
+
+    model = only(watch_loop(loop))
+    assert len(model.steps) == len(model.traces) == 3
+    assert model.optimizer is not None
+    assert all(facts.in_optimizer is None for facts in model.parameters)
+
+
+def test_an_optimiser_of_another_model_is_noticed(watch_loop: WatchLoop) -> None:
+    def loop() -> None:
+        model, other = nn.Linear(12, 4), nn.Linear(12, 4)
+        train(model, sgd(other), 3)
+
+    model = only(watch_loop(loop))
+    assert all(facts.in_optimizer is False for facts in model.parameters)
+
+
 def test_units_that_were_off_in_every_traced_batch(watch_loop: WatchLoop) -> None:
     def loop() -> None:
         model = nn.Sequential(nn.Linear(12, 8), nn.ReLU(), nn.Linear(8, 4))
@@ -354,7 +387,15 @@ def test_a_step_that_breaks_the_parameters_is_named(watch_loop: WatchLoop) -> No
     assert (fault.direction, fault.op) == ("parameters", "SGD")
 
 
-@pytest.mark.parametrize("place", ["BackwardTracer", "read_loss", "Closing"])
+@pytest.mark.parametrize(
+    "place",
+    [
+        "watcher.read_loss",
+        "watcher.BackwardTracer",
+        "optimizers.Snapshot",
+        "ledger.Closing",
+    ],
+)
 @pytest.mark.parametrize("error", [MemoryError("no memory"), RuntimeError("bug")])
 def test_a_failure_of_ours_is_said_once_and_changes_nothing(
     place: str, error: Exception, monkeypatch: pytest.MonkeyPatch
@@ -362,7 +403,7 @@ def test_a_failure_of_ours_is_said_once_and_changes_nothing(
     def fail(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr(watcher, place, fail)
+    monkeypatch.setattr(f"unvanish.monitor.{place}", fail)
     torch.manual_seed(1)
     bare = loops.plain()[0].state_dict()
     torch.manual_seed(1)

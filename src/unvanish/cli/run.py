@@ -190,7 +190,8 @@ def _watch(program: Program, settings: _Settings) -> int:
             return _finish(launched, settings, say)
         except UnvanishError as error:
             say(_("error: {message}").format(message=error))
-            return status or error.exit_code
+            # torchrun ends all ranks when one fails, and the others may be at work still.
+            return status or (error.exit_code if launched.ranks == 1 else 0)
         except Exception as error:
             say(
                 _("the report failed ({error}); the script's own exit status is kept").format(

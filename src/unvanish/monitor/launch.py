@@ -26,11 +26,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Launched:
-    """How the program ended, and its record or why there is none. `rank` is torchrun's."""
+    """How the program ended, and its record or why there is none; rank and ranks of torchrun."""
 
     outcome: Outcome
     record: Run | Exception
     rank: int
+    ranks: int
 
 
 def launch(
@@ -84,7 +85,7 @@ class _Launch:
             record: Run | Exception = self._record(outcome, children.notes())
         except Exception as error:  # the program's outcome is worth more than our record
             record = error
-        return Launched(outcome, record, self._rank)
+        return Launched(outcome, record, self._rank, self._ranks)
 
     def _begin(self) -> None:
         """Listen from here on: torch has just been imported."""

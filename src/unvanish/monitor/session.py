@@ -132,8 +132,8 @@ class Session:
         watcher = self.watcher
         return NothingSeen(
             torch_imported=True,
-            backwards=watcher.passes,
-            steps=watcher.steps,
+            backwards=watcher.ledger.passes,
+            steps=watcher.ledger.steps,
             without_graph=watcher.without_graph,
             not_scalar=watcher.not_scalar,
         )
