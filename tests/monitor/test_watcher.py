@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import unvanish.monitor
+from unvanish.diagnose import diagnose
 from unvanish.monitor import watcher
 from unvanish.records import ModelRun, Run
 
@@ -375,6 +376,20 @@ def test_the_first_loss_that_is_not_finite_is_traced_at_once(watch_loop: WatchLo
     assert [trace.step for trace in model.traces] == [0, 1, 2, 4, 5]
     assert model.traces[-1].nonfinite is not None
     assert [math.isfinite(step.loss) for step in model.steps] == [True] * 5 + [False] * 2
+
+
+def test_nan_in_the_data_is_the_verdict(watch_loop: WatchLoop) -> None:
+    def loop() -> None:
+        model = loops.network()
+        optimizer = sgd(model)
+        inputs, targets = loops.batch()
+        inputs[3, 5] = math.nan
+        functional.cross_entropy(model(inputs), targets).backward()
+        optimizer.step()
+
+    diagnosis = diagnose(watch_loop(loop))
+    assert diagnosis.verdict == "non-finite"
+    assert diagnosis.findings[0].remedy
 
 
 def test_a_step_that_breaks_the_parameters_is_named(watch_loop: WatchLoop) -> None:

@@ -200,7 +200,7 @@ class Ledger:
 
         Some hold copies of the parameters: shards (FSDP), master weights in float32.
         """
-        return (self.optimised() or frozenset()).isdisjoint(one.reached)
+        return bool(one.reached) and (self.optimised() or frozenset()).isdisjoint(one.reached)
 
     def _bare_lane(self, one: Pass) -> Lane:
         """Return the lane of a model that has no optimiser."""
