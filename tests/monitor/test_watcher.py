@@ -21,6 +21,7 @@ from torch.nn import functional
 import unvanish.monitor
 from unvanish.diagnose import diagnose
 from unvanish.monitor import watcher
+from unvanish.monitor.program import StepsReached
 from unvanish.records import ModelRun, Run
 
 WatchLoop = Callable[..., Run]
@@ -214,6 +215,13 @@ def test_without_an_optimiser_a_backward_is_a_step(watch_loop: WatchLoop) -> Non
     assert model.optimizer is None
     assert [step.backwards for step in model.steps] == [1] * loops.STEPS
     assert all(facts.in_optimizer is None for facts in model.parameters)
+
+
+@pytest.mark.parametrize("loop", [loops.plain, loops.no_optimizer, loops.accumulation, loops.gan])
+def test_steps_end_the_loop(loop: Callable[[], object]) -> None:
+    with watching(steps=3) as watched, pytest.raises(StepsReached):
+        loop()
+    assert max(len(model.steps) for model in watched.run.models) == 3
 
 
 def test_steps_that_cannot_be_seen_are_noticed_by_their_effect(watch_loop: WatchLoop) -> None:

@@ -80,7 +80,9 @@ def _title(view: View) -> str:
             " loss went from {start} to {end}."
         )
     elif training.state == "falling" and (training.fall or 0.0) < _LITTLE:
-        text = _("The backward signal is healthy; the loss falls little, from {start} to {end}.")
+        text = _(
+            "The backward signal is healthy; the loss falls little, from {start} to {end}."
+        )
     elif training.state == "falling":
         text = _("The backward signal is healthy, and the loss falls.")
     else:
