@@ -15,16 +15,20 @@ ROOT = Path(__file__).parents[1] / "src" / "unvanish"
 CATALOGUE = ROOT / "locale" / "zh" / "LC_MESSAGES" / "unvanish.po"
 
 TRANSLATED = [
+    *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "demo").glob("*.py")),
+    *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "monitor").glob("*.py")),
     *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "chain").glob("*.py")),
     *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "meanfield").glob("*.py")),
     "cli/__init__.py",
     "cli/chain.py",
+    "cli/demo.py",
     "cli/help.py",
     "cli/options.py",
     "cli/output.py",
     "cli/rule.py",
     *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "diagnose").rglob("*.py")),
     "cli/theory.py",
+    "cli/run.py",
     "errors.py",
     "figures/theory.py",
     "report/chain.py",

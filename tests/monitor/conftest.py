@@ -23,10 +23,10 @@ class Watched:
 
 
 @contextmanager
-def watching(*, every: int = 1, probe: bool = True) -> Iterator[Watched]:
+def watching(*, every: int = 1, probe: bool = True, steps: int | None = None) -> Iterator[Watched]:
     lines: list[str] = []
     session = Session(
-        WatchOptions(Schedule(every), probe),
+        WatchOptions(Schedule(every), probe, steps),
         kind="watch",
         command=(),
         directory=".",

@@ -6,6 +6,7 @@ import copy
 import os
 import pickle
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -111,6 +112,19 @@ def test_transforms_pass_through(watch_loop: Callable[..., Run]) -> None:
     assert len(watch_loop(loop).models) == 1
 
 
+def test_a_recorded_module_is_recorded_without_us(script_model: nn.Module) -> None:
+    """torch.jit.trace (and TensorBoard's add_graph) records every op that runs, also a hook's."""
+    inputs = torch.randn(4, 12)
+    bare = torch.jit.trace(script_model.eval(), inputs).inlined_graph
+    with watching(), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", category=DeprecationWarning)
+        watched = torch.jit.trace(script_model, inputs).inlined_graph
+    kinds = [[node.kind() for node in graph.nodes()] for graph in (bare, watched)]
+    assert kinds[0] == kinds[1]
+    assert "aten::linear" in kinds[0]
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_forked_child_is_silent() -> None:
     with watching() as watched:
@@ -119,7 +133,10 @@ def test_a_forked_child_is_silent() -> None:
             # The parent's threads are not here: nothing but plain Python and one small graph.
             loss = (torch.ones(3, requires_grad=True) * 2).sum()
             loss.backward()
-            quiet = watched.session.watcher.passes == 0 and not watched.session.watcher.log.active
+            quiet = (
+                watched.session.watcher.ledger.passes == 0
+                and not watched.session.watcher.log.active
+            )
             os._exit(0 if quiet else 1)
         _, status = os.waitpid(child, 0)
         assert os.waitstatus_to_exitcode(status) == 0

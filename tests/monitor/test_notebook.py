@@ -60,9 +60,12 @@ def test_watch_can_be_quiet_save_nothing_and_run_again(
 def test_an_exception_of_the_cell_passes_after_the_verdict(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    with pytest.raises(KeyError), unvanish.watch() as watched:
+    def cell() -> None:
         vanishing()
         raise KeyError("mine")
+
+    with pytest.raises(KeyError), unvanish.watch() as watched:
+        cell()
     assert watched.diagnosis is not None
     assert watched.diagnosis.run.ending == "crashed"
     assert watched.diagnosis.run.error == "KeyError: 'mine'"

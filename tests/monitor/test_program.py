@@ -1,8 +1,7 @@
 """A script under `unvanish run` sees, prints and returns what it does under `python`.
 
 The scripts here do not import torch, so that each process takes a fraction of a second; all of
-them end in "did not import torch", which is checked once and exits with 3 where the script's own
-status is 0.
+them end in our line that says so, with exit status 3 where the script's own is 0.
 """
 
 from __future__ import annotations
@@ -98,7 +97,9 @@ def test_a_script_ends_as_under_python(ending: str, tmp_path: Path) -> None:
     ours, pythons = run("end.py", cwd=tmp_path), python("end.py", cwd=tmp_path)
     assert ours.stdout == pythons.stdout
     assert ours.stderr.startswith(pythons.stderr)
-    assert ours.stderr[len(pythons.stderr) :].startswith("unvanish: error: the script did not")
+    said = "the script failed before" if "Error" in pythons.stderr else "the script did not import"
+    if ending != "hook":
+        assert ours.stderr[len(pythons.stderr) :].startswith(f"unvanish: error: {said}")
     assert ours.returncode == (pythons.returncode or 3)
 
 
@@ -160,6 +161,34 @@ def test_ctrl_c_gives_the_traceback_and_130(tmp_path: Path) -> None:
     assert process.returncode == 130
     assert "time.sleep(60)\nKeyboardInterrupt\n" in stderr
     assert "unvanish/monitor" not in stderr
+
+
+@pytest.mark.parametrize(
+    ("fails", "status", "line"),
+    [
+        ("KeyboardInterrupt", 130, "unvanish: interrupted while reporting\n"),
+        ("ValueError('bug')", 7, "unvanish: the report failed (ValueError: bug); the script's own"),
+    ],
+)
+def test_a_report_that_fails_or_is_interrupted(
+    fails: str, status: int, line: str, tmp_path: Path
+) -> None:
+    write(tmp_path / "x.py", "import sys; print('done'); sys.exit(7)")
+    write(
+        tmp_path / "driver.py",
+        f"""
+        from unvanish.cli import main
+        from unvanish.monitor.silence import NothingSeen
+        def fail(*_):
+            raise {fails}
+        NothingSeen.error = fail
+        main(["run", "x.py"])
+        """,
+    )
+    result = python("driver.py", cwd=tmp_path)
+    assert (result.returncode, result.stdout) == (status, "done\n")
+    assert result.stderr.startswith(line)
+    assert result.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import sys
 import threading
 import traceback
+import weakref
 from collections.abc import Callable
+from typing import Any
 
 import loops
 import pytest
@@ -16,7 +19,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import unvanish.monitor
+from unvanish.diagnose import diagnose
 from unvanish.monitor import watcher
+from unvanish.monitor.program import StepsReached
 from unvanish.records import ModelRun, Run
 
 WatchLoop = Callable[..., Run]
@@ -212,6 +217,13 @@ def test_without_an_optimiser_a_backward_is_a_step(watch_loop: WatchLoop) -> Non
     assert all(facts.in_optimizer is None for facts in model.parameters)
 
 
+@pytest.mark.parametrize("loop", [loops.plain, loops.no_optimizer, loops.accumulation, loops.gan])
+def test_steps_end_the_loop(loop: Callable[[], object]) -> None:
+    with watching(steps=3) as watched, pytest.raises(StepsReached):
+        loop()
+    assert max(len(model.steps) for model in watched.run.models) == 3
+
+
 def test_steps_that_cannot_be_seen_are_noticed_by_their_effect(watch_loop: WatchLoop) -> None:
     """As with a compiled optimiser: it exists, it moves the parameters, no hook fires."""
 
@@ -278,6 +290,39 @@ def test_a_parameter_that_is_in_no_optimiser_is_known(watch_loop: WatchLoop) -> 
     assert facts["6.weight"] is True
 
 
+def test_an_optimiser_of_copies_steps_the_model_all_the_same(watch_loop: WatchLoop) -> None:
+    """Shards and float32 master weights are not the tensors that backward reaches."""
+
+    def loop() -> None:
+        model = nn.Linear(12, 4)
+        masters = [parameter.detach().clone() for parameter in model.parameters()]
+        optimizer = torch.optim.SGD(masters, lr=0.1)
+        for _ in range(3):
+            inputs, targets = loops.batch()
+            model.zero_grad()
+            functional.cross_entropy(model(inputs), targets).backward()
+            for master, parameter in zip(masters, model.parameters(), strict=True):
+                master.grad = parameter.grad
+            optimizer.step()
+            with torch.no_grad():
+                for master, parameter in zip(masters, model.parameters(), strict=True):
+                    parameter.copy_(master)
+
+    model = only(watch_loop(loop))
+    assert len(model.steps) == len(model.traces) == 3
+    assert model.optimizer is not None
+    assert all(facts.in_optimizer is None for facts in model.parameters)
+
+
+def test_an_optimiser_of_another_model_is_noticed(watch_loop: WatchLoop) -> None:
+    def loop() -> None:
+        model, other = nn.Linear(12, 4), nn.Linear(12, 4)
+        train(model, sgd(other), 3)
+
+    model = only(watch_loop(loop))
+    assert all(facts.in_optimizer is False for facts in model.parameters)
+
+
 def test_units_that_were_off_in_every_traced_batch(watch_loop: WatchLoop) -> None:
     def loop() -> None:
         model = nn.Sequential(nn.Linear(12, 8), nn.ReLU(), nn.Linear(8, 4))
@@ -287,6 +332,42 @@ def test_units_that_were_off_in_every_traced_batch(watch_loop: WatchLoop) -> Non
         train(model, sgd(model), 3)
 
     assert only(watch_loop(loop)).always_dead["1#0"] == pytest.approx(0.25)
+
+
+def test_a_model_that_the_script_drops_is_freed_while_we_watch() -> None:
+    with watching() as watched:
+        model = loops.network()
+        train(model, sgd(model), 3)
+        gone = weakref.ref(model[0])
+        del model
+        gc.collect()
+        assert gone() is None
+    assert len(watched.run.models[0].traces) == 3
+
+
+def test_models_trained_one_after_the_other_by_one_function(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each stops where its next step would be sampled; that must not make the others' dear."""
+    traced: list[object] = []
+    tracer = watcher.BackwardTracer
+
+    def counting(*arguments: Any) -> Any:
+        traced.append(arguments)
+        return tracer(*arguments)
+
+    monkeypatch.setattr(watcher, "BackwardTracer", counting)
+    kept = []
+    with watching(every=0) as watched:
+        for _ in range(3):
+            model = nn.Linear(12, 4)
+            optimizer = sgd(model)
+            kept.append(optimizer)
+            train(model, optimizer, 128)
+    expected = [0, 1, 2, 4, 8, 16, 32, 64]
+    for model_run in watched.run.models:
+        assert set(expected) <= {trace.step for trace in model_run.traces}
+    assert len(traced) <= 3 * len(expected) + 2 * 16
 
 
 # --- what goes wrong -----------------------------------------------------------------------------
@@ -305,6 +386,20 @@ def test_the_first_loss_that_is_not_finite_is_traced_at_once(watch_loop: WatchLo
     assert [math.isfinite(step.loss) for step in model.steps] == [True] * 5 + [False] * 2
 
 
+def test_nan_in_the_data_is_the_verdict(watch_loop: WatchLoop) -> None:
+    def loop() -> None:
+        model = loops.network()
+        optimizer = sgd(model)
+        inputs, targets = loops.batch()
+        inputs[3, 5] = math.nan
+        functional.cross_entropy(model(inputs), targets).backward()
+        optimizer.step()
+
+    diagnosis = diagnose(watch_loop(loop))
+    assert diagnosis.verdict == "non-finite"
+    assert diagnosis.findings[0].remedy
+
+
 def test_a_step_that_breaks_the_parameters_is_named(watch_loop: WatchLoop) -> None:
     def loop() -> None:
         model = nn.Linear(12, 4)
@@ -315,7 +410,15 @@ def test_a_step_that_breaks_the_parameters_is_named(watch_loop: WatchLoop) -> No
     assert (fault.direction, fault.op) == ("parameters", "SGD")
 
 
-@pytest.mark.parametrize("place", ["BackwardTracer", "read_loss", "Closing"])
+@pytest.mark.parametrize(
+    "place",
+    [
+        "watcher.read_loss",
+        "watcher.BackwardTracer",
+        "optimizers.Snapshot",
+        "ledger.Closing",
+    ],
+)
 @pytest.mark.parametrize("error", [MemoryError("no memory"), RuntimeError("bug")])
 def test_a_failure_of_ours_is_said_once_and_changes_nothing(
     place: str, error: Exception, monkeypatch: pytest.MonkeyPatch
@@ -323,7 +426,7 @@ def test_a_failure_of_ours_is_said_once_and_changes_nothing(
     def fail(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr(watcher, place, fail)
+    monkeypatch.setattr(f"unvanish.monitor.{place}", fail)
     torch.manual_seed(1)
     bare = loops.plain()[0].state_dict()
     torch.manual_seed(1)

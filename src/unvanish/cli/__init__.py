@@ -23,6 +23,7 @@ COMMANDS: dict[str, str] = {
     "rule": "rule",
     "report": "report",
     "runs": "runs",
+    "demo": "demo",
 }
 
 # module of a command -> the language that its texts are in

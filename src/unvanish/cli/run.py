@@ -190,7 +190,8 @@ def _watch(program: Program, settings: _Settings) -> int:
             return _finish(launched, settings, say)
         except UnvanishError as error:
             say(_("error: {message}").format(message=error))
-            return status or error.exit_code
+            # torchrun ends all ranks when one fails, and the others may be at work still.
+            return status or (error.exit_code if launched.ranks == 1 else 0)
         except Exception as error:
             say(
                 _("the report failed ({error}); the script's own exit status is kept").format(
@@ -207,18 +208,17 @@ def _finish(launched: Launched, settings: _Settings, say: Callable[[str], None])
     """Save, print and write the report; return the exit status."""
     from unvanish.diagnose import diagnose, failing
 
-    if launched.run is None:
-        assert launched.nothing is not None
-        raise launched.nothing
+    if isinstance(launched.record, Exception):
+        raise launched.record
     saved = None
     if settings.save:
         from unvanish import store
 
         try:
-            saved = store.save(launched.run, settings.start / ".unvanish")
+            saved = store.save(launched.record, settings.start / ".unvanish")
         except StorageError as error:  # the verdict is worth printing all the same
             say(_("error: {message}").format(message=error))
-    diagnosis = diagnose(launched.run, settings.config)
+    diagnosis = diagnose(launched.record, settings.config)
     status = launched.outcome.exit_code
     if status == 0 and failing(diagnosis, settings.fail_on):
         status = 1

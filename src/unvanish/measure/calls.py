@@ -207,7 +207,7 @@ class CallLog:
 
     def _destination(self) -> list[ModuleCall] | None:
         """Return the list that a call made now belongs to, or None where it is not kept."""
-        if not torch.is_grad_enabled() or _inside_transform():
+        if not torch.is_grad_enabled() or _inside_transform() or being_recorded():
             return None
         return self.calls if torch._C._current_graph_task_id() == -1 else self.recompute
 
@@ -228,6 +228,16 @@ class CallLog:
         call.output_is_scalar = first.numel() == 1 and len(tensors) == 1
         if self._forward_statistics and (not call.has_children or call.parent is None):
             call.signal = ForwardSignal.of(first, call.batch_size)
+
+
+def being_recorded() -> bool:
+    """Whether what runs now is recorded to be run again (torch.jit.trace, a CUDA graph).
+
+    What we compute would be recorded with it.
+    """
+    if torch._C._get_tracing_state() is not None:
+        return True
+    return torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing()
 
 
 def _inside_transform() -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 from torch import nn
 
@@ -42,7 +42,8 @@ class NameBook:
     def __init__(self, name_root: Callable[[nn.Module], str | None] | None = None) -> None:
         """`name_root` may give a root the name that the user's script calls it by."""
         self._name_root = name_root
-        self._places: WeakKeyDictionary[nn.Module, tuple[nn.Module, str]] = WeakKeyDictionary()
+        # The roots weakly too: a value that holds its own key would keep every model alive.
+        self._places: WeakKeyDictionary[nn.Module, tuple[ref[nn.Module], str]] = WeakKeyDictionary()
 
     def learn(self, calls: Sequence[ModuleCall]) -> None:
         """Find the roots of the modules in `calls`, and name what lies below them."""
@@ -52,22 +53,29 @@ class NameBook:
         tops = [call.module for call in unknown if call.parent is None]
         for root in dict.fromkeys(_outermost(unwrapped(module)) for module in tops):
             for path, module in root.named_modules():
-                self._places.setdefault(module, (root, path))
+                self._places.setdefault(module, (ref(root), path))
         for call in unknown:
             if call.module not in self._places:
-                self._places[call.module] = self._unregistered(call)
+                root, path = self._unregistered(call)
+                self._places[call.module] = (ref(root), path)
 
     def root_of(self, module: nn.Module) -> nn.Module:
         """Return the root that holds `module` (itself if nothing does)."""
-        return self._places[module][0] if module in self._places else unwrapped(module)
+        return self._place(module)[0]
 
     def path_of(self, module: nn.Module) -> str:
         """Return the dotted path of `module` below its root."""
         return self._places[module][1] if module in self._places else type(module).__name__
 
+    def _place(self, module: nn.Module) -> tuple[nn.Module, str]:
+        """Return the root that holds `module` and its path there; itself if nothing is known."""
+        root, path = self._places.get(module, (None, ""))
+        alive = root() if root is not None else None
+        return (alive, path) if alive is not None else (unwrapped(module), "")
+
     def is_registered(self, module: nn.Module) -> bool:
         """Whether `module` is found under its root, so that `parameters()` sees it."""
-        root, path = self._places.get(module, (module, ""))
+        root, path = self._place(module)
         return module is root or ("[" not in path and not path.startswith("<"))
 
     def root_name(self, root: nn.Module) -> str:
@@ -90,7 +98,7 @@ class NameBook:
         holder = unwrapped(holder) if holder is not None else None
         if holder is None:
             return call.module, ""
-        root, path = self._places.get(holder, (holder, ""))
+        root, path = self._place(holder)
         attribute = _attribute_holding(holder, call.module) or f"<{type(call.module).__name__}>"
         return root, f"{path}.{attribute}" if path else attribute
 

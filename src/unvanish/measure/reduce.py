@@ -32,7 +32,13 @@ _FLOAT64_ONLY_ABSENT_ON = frozenset({"mps"})
 
 
 def dense(tensor: Tensor) -> Tensor:
-    """Return the entries of `tensor` as a dense real or complex tensor (sparse: coalesced)."""
+    """Return the entries of `tensor` as a dense real or complex tensor (sparse: coalesced).
+
+    Of a tensor spread over ranks (DTensor), this rank's: reading the whole would be a collective.
+    """
+    shard = getattr(tensor, "to_local", None)
+    if shard is not None:
+        tensor = shard()
     if tensor.layout != torch.strided:
         return tensor.coalesce().values() if tensor.layout == torch.sparse_coo else tensor.values()
     return tensor

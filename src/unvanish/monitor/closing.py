@@ -28,6 +28,8 @@ class Pass:
     pending: PendingTrace | None = None
     reached: dict[int, Tensor] = field(default_factory=dict)  # parameters by id, of a traced pass
     version: int | None = None  # of the first of these when it ran
+    optimised: frozenset[int] | None = None  # what the optimisers of then held; None: there is none
+    copied: bool = False  # its step was that of an optimiser that holds copies of these
 
     def was_followed_by_an_update(self) -> bool:
         """Whether a parameter that it reached was written to since."""

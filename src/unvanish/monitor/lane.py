@@ -36,7 +36,8 @@ class Lane:
     name: str = ""
     type: str = ""
     step: int = 0
-    last_seen: int = 0  # backward passes of the whole script when it was last heard of
+    last_seen: int = 0  # backward passes of the whole script when it last stepped
+    passed_over: int = 0  # traced passes through its places that others claimed since
     history: StepHistory = field(default_factory=StepHistory)
     traces: list[Trace] = field(default_factory=list)
     reached: frozenset[int] = frozenset()  # ids of the parameters that its last trace reached

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from unvanish.errors import NoSignalError
 from unvanish.i18n import _
 from unvanish.monitor.arrival import TorchArrival
 from unvanish.monitor.children import Children
@@ -27,12 +26,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Launched:
-    """How the program ended, and its record or why there is none. `rank` is torchrun's."""
+    """How the program ended, and its record or why there is none; rank and ranks of torchrun."""
 
     outcome: Outcome
-    run: Run | None
-    nothing: NoSignalError | None
+    record: Run | Exception
     rank: int
+    ranks: int
 
 
 def launch(
@@ -82,7 +81,11 @@ class _Launch:
             leave()
         if os.getpid() != self._pid:  # a child that the script forked: it is not watched
             sys.exit(outcome.exit_code)
-        return self._launched(outcome, children.notes())
+        try:
+            record: Run | Exception = self._record(outcome, children.notes())
+        except Exception as error:  # the program's outcome is worth more than our record
+            record = error
+        return Launched(outcome, record, self._rank, self._ranks)
 
     def _begin(self) -> None:
         """Listen from here on: torch has just been imported."""
@@ -109,16 +112,16 @@ class _Launch:
                 )
             )
 
-    def _launched(self, outcome: Outcome, notes: tuple[str, ...]) -> Launched:
+    def _record(self, outcome: Outcome, notes: tuple[str, ...]) -> Run:
+        """Raises NoSignalError if nothing was traced."""
         session = self._session
         if session is None:
-            nothing = NothingSeen(torch_imported="torch" in sys.modules).error(outcome.error)
-            return Launched(outcome, None, nothing, self._rank)
+            raise NothingSeen(torch_imported="torch" in sys.modules).error(outcome.error)
         session.end()
         run = session.run(outcome, notes)
-        if run.models:
-            return Launched(outcome, run, None, self._rank)
-        return Launched(outcome, None, session.nothing_seen().error(outcome.error), self._rank)
+        if not run.models:
+            raise session.nothing_seen().error(outcome.error)
+        return run
 
     def _warn_on_exit(self) -> Callable[[], None]:
         """Say what `os._exit` means for us: it ends the process at once, and nothing is saved."""

@@ -4,7 +4,7 @@
 parameters, the optimisers' global step hooks, and `GradScaler.scale` and `.step` (a scaler skips
 the optimiser's step on overflow, so its hooks alone would miss exactly the interesting steps).
 
-Every wrapper goes straight to the original while a graph is compiled, inside torch.func
+Every wrapper goes straight to the original while a graph is compiled or recorded, inside torch.func
 transforms, inside a backward that runs already (reentrant checkpointing), in forked children, and
 when we are off. What is seen is handed to a `Sink`, which must not raise.
 """
@@ -31,6 +31,7 @@ from torch.optim.optimizer import (
     register_optimizer_step_pre_hook,
 )
 
+from unvanish.measure.calls import being_recorded
 from unvanish.measure.dynamo import uncompiled, uncompiled_itself
 
 _SITE_DEPTH = 16  # frames that tell one call of backward from another
@@ -138,6 +139,7 @@ class Listener:
             and torch._C._current_graph_task_id() == -1
             and not torch._C._are_functorch_transforms_active()
             and TracingContext.try_get() is None
+            and not being_recorded()
         )
 
     # The wrappers are written out, so that the script's tracebacks gain one frame each.

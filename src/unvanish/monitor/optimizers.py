@@ -46,6 +46,11 @@ def ids_of(optimizer: Optimizer) -> frozenset[int]:
     return frozenset(id(parameter) for _, _, parameter in parameters_of(optimizer))
 
 
+def has_gradients(optimizer: Optimizer) -> bool:
+    """Whether any parameter that `optimizer` holds has a gradient."""
+    return any(parameter.grad is not None for _, _, parameter in parameters_of(optimizer))
+
+
 def facts_of(optimizer: Optimizer) -> OptimizerFacts:
     """Describe `optimizer` as it is now."""
     groups = optimizer.param_groups

@@ -132,8 +132,8 @@ class Session:
         watcher = self.watcher
         return NothingSeen(
             torch_imported=True,
-            backwards=watcher.passes,
-            steps=watcher.steps,
+            backwards=watcher.ledger.passes,
+            steps=watcher.ledger.steps,
             without_graph=watcher.without_graph,
             not_scalar=watcher.not_scalar,
         )
@@ -142,14 +142,18 @@ class Session:
         """Say the first certain finding as soon as it is known."""
         if self._diagnose is None:
             return
-        diagnosis = self._diagnose(self.run(Outcome("finished", 0)))
+        try:
+            diagnosis = self._diagnose(self.run(Outcome("finished", 0)))
+        except Exception as error:  # the measuring goes on; the end will show what is wrong
+            self._diagnose = None
+            self._say(_("no findings while the script runs ({error})").format(error=error))
+            return
         first = next((one for one in diagnosis.findings if one.severity == "error"), None)
         if first is not None:
             self._diagnose = None
-            step = 0 if first.step is None else first.step
             self._say(
                 _("step {step}: {code}: {title} The script goes on.").format(
-                    step=step, title=first.title, code=first.code
+                    step=first.step or 0, code=first.code, title=first.title
                 )
             )
 

@@ -23,11 +23,6 @@ class NothingSeen:
 
         `script_error` is the last line of the script's traceback.
         """
-        if not self.torch_imported:
-            return NoSignalError(
-                _("the script did not import torch"),
-                _("Give the script that trains; processes it starts are not watched."),
-            )
         if script_error is not None and "empty parameter list" in script_error:
             return NoSignalError(
                 _("the optimiser was given no parameters"),
@@ -43,7 +38,21 @@ class NothingSeen:
         if self.without_graph:
             return NoSignalError(
                 _("backward was called on a loss that depends on nothing that needs a gradient"),
-                _("Look for no_grad(), detach() or frozen parameters between model and loss."),
+                _("Look for no_grad(), detach(), frozen parameters, a model without parameters."),
+            )
+        if script_error is not None:
+            return NoSignalError(
+                _("the script failed before a backward pass was seen"),
+                _("Mend the error above, then run it again."),
+            )
+        if self.backwards:
+            return NoSignalError(
+                _("no backward pass could be measured"), _("The line above says why.")
+            )
+        if not self.torch_imported:
+            return NoSignalError(
+                _("the script did not import torch"),
+                _("Give the script that trains; processes it starts are not watched."),
             )
         if self.steps:
             return NoSignalError(

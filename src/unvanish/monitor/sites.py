@@ -13,7 +13,10 @@ from unvanish.monitor.lane import Lane
 from unvanish.monitor.schedule import Schedule
 
 _MOST = 256  # places; a script with more (code made on the fly) is sampled by those known
-_QUIET_AFTER = 64  # backward passes of others after which a model no longer keeps us alert
+# A model whose step is due, and does not come, keeps us alert only for so many passes of others.
+_PATIENCE = 64
+# The same where its places are used by others (a training function, called for model after model).
+_PASSED_OVER = 16
 
 
 class Sites:
@@ -39,23 +42,19 @@ class Sites:
 
         `newcomers`: there are optimisers that have not stepped yet.
         """
-        if not self._lanes or self._curious or (newcomers and passes <= _QUIET_AFTER):
+        if not self._lanes or self._curious or (newcomers and passes <= _PATIENCE):
             return True
-        return any(
-            self.due(lane) and passes - lane.last_seen <= _QUIET_AFTER for lane in self._lanes
-        )
+        return any(self._expected(lane, passes) for lane in self._lanes)
 
     def wants(self, site: int, passes: int, *, recorded: bool) -> bool:
         """Whether to trace the pass that begins at `site`; `recorded`: its forward was seen."""
         owners = self._owners.get(site)
-        for lane in owners or ():
-            lane.last_seen = passes
         if owners is None and len(self._owners) >= _MOST:
             return False
         if not recorded:
             self._curious = self._curious or owners is None
             return False
-        return owners is None or any(self.due(lane) for lane in owners)
+        return owners is None or any(self._expected(lane, passes) for lane in owners)
 
     def traced(self, site: int) -> None:
         """Remember that a pass from `site` was traced, whoever will claim it."""
@@ -64,4 +63,16 @@ class Sites:
 
     def claimed(self, site: int, lane: Lane) -> None:
         """Remember that a traced pass from `site` was one of `lane`."""
-        self._owners.setdefault(site, set()).add(lane)
+        owners = self._owners.setdefault(site, set())
+        for other in owners:
+            other.passed_over += 1
+        owners.add(lane)
+        lane.passed_over = 0
+
+    def _expected(self, lane: Lane, passes: int) -> bool:
+        """Whether a sampled step of `lane` is due, and likely to come."""
+        return (
+            self.due(lane)
+            and passes - lane.last_seen <= _PATIENCE
+            and lane.passed_over < _PASSED_OVER
+        )

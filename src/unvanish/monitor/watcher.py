@@ -1,7 +1,4 @@
-"""What the events of a training loop mean: which backward to trace, whose step it was.
-
-A trace belongs to the optimiser that steps next and holds parameters that the backward reached, so
-several models in one script (a GAN) are kept apart. Without an optimiser a backward is a step.
+"""What to do at each event of a training loop: trace this backward, compare around this step.
 
 A failure of ours never reaches the script: the watcher says so once and stops looking.
 """
@@ -13,13 +10,12 @@ import functools
 import io
 import math
 import threading
-import weakref
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Concatenate, ParamSpec, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 
 from unvanish.errors import NoSignalError
@@ -27,17 +23,15 @@ from unvanish.i18n import _
 from unvanish.measure import BackwardTracer, CallLog, NameBook, TraceOptions
 from unvanish.measure.names import unwrapped
 from unvanish.monitor import optimizers
-from unvanish.monitor.closing import Closing, Pass, traced
+from unvanish.monitor.closing import Pass
 from unvanish.monitor.lane import Lane
+from unvanish.monitor.ledger import Ledger
 from unvanish.monitor.listener import BackwardCall
-from unvanish.monitor.losses import StepNote, read_loss
+from unvanish.monitor.losses import read_loss
 from unvanish.monitor.naming import script_name
 from unvanish.monitor.program import StepsReached
 from unvanish.monitor.schedule import Schedule
 from unvanish.monitor.sites import Sites
-
-_UNSTEPPED_MOST = 256  # backward passes without any step, after which a backward is a step
-_OPEN_MOST = 1024  # backward passes that wait for a step
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -90,8 +84,6 @@ class Watcher:
         """
         self.lanes: list[Lane] = []
         self.notes: list[str] = []
-        self.passes = 0  # backward passes seen
-        self.steps = 0  # optimiser steps seen
         self.without_graph = 0  # calls of backward on what has no graph
         self.not_scalar: tuple[int, ...] | None = None  # shape of a loss that was no scalar
         self.device: str | None = None
@@ -99,19 +91,16 @@ class Watcher:
         self.lock = threading.RLock()
         self.log = CallLog()
         self._names = NameBook(script_name)
+        self._sites = Sites(schedule, self.lanes)
+        self.ledger = Ledger(
+            self.lanes, self._sites, self._names, sampled=sampled, forget=self._forget_calls
+        )
         self._probe = probe
         self._limit = limit
         self._say = say
-        self._sampled = sampled
-        self._sites = Sites(schedule, self.lanes)
-        self._open: list[Pass] = []  # passes that no step has claimed yet
-        self._closing: Closing | None = None
         self._log_mark = 0  # calls before it were there when the last backward ended
         self._stepping: list[Optimizer] = []
         self._snapshots: dict[int, optimizers.Snapshot] = {}
-        self._known: weakref.WeakSet[Optimizer] = weakref.WeakSet()
-        self._looked_for_optimizers = False
-        self._bare = False  # a backward is a step
         self._seen_bad_loss = False
 
     # --- from and to the outside ---------------------------------------------------------------
@@ -129,20 +118,16 @@ class Watcher:
 
     @_never_raises
     def _finish(self) -> None:
-        self._settle()
-        self._claim_leftovers()
-        for lane in self.lanes:
-            lane.history.arrive()
+        self.ledger.finish()
 
     def give_up(self, error: Exception) -> None:
         """Stop looking because of `error`, and say so."""
         self.failed = True
         self.log.remove()
         self._snapshots.clear()
-        self._open.clear()
-        self._closing = None
+        self.ledger.drop()
         note = _("measuring stopped after {count} backward passes ({error})").format(
-            count=self.passes, error=f"{type(error).__name__}: {error}".splitlines()[0]
+            count=self.ledger.passes, error=f"{type(error).__name__}: {error}".splitlines()[0]
         )
         self.notes.append(note)
         self._say(_("{note}; the script goes on").format(note=note))
@@ -164,18 +149,19 @@ class Watcher:
             if cotangent is None and root.numel() != 1:
                 self.not_scalar = tuple(root.shape)
                 return None
-        self._settle()
-        self._notice_unseen_step()
-        if self._bare and self._limit is not None and self.passes >= self._limit:
+        self.ledger.settle()
+        if not self._stepping:
+            self.ledger.notice_unseen_step()
+        if self.ledger.bare and self._limit is not None and self.ledger.passes >= self._limit:
             raise StepsReached
         one = Pass(
             site=call.site,
             loss=read_loss(call),
             inside_step=bool(self._stepping),
             auxiliary=bool(call.inputs) and call.create_graph,
-            steps_before=self.steps,
+            steps_before=self.ledger.steps,
         )
-        wanted = self._sites.wants(call.site, self.passes, recorded=self.log.active)
+        wanted = self._sites.wants(call.site, self.ledger.passes, recorded=self.log.active)
         tracer = self._tracer(one, roots) if wanted or self._is_first_bad(one) else None
         scale = call.scaled.scaler.get_scale() if tracer and call.scaled else 1.0
         if tracer is not None:
@@ -191,7 +177,10 @@ class Watcher:
         if token.tracer is not None:
             if gradients:
                 self._receive(token.tracer, token.call.inputs, gradients)
-            token.tracer.__exit__(None, None, None)
+            try:
+                token.tracer.__exit__(None, None, None)
+            except Exception as error:
+                self.give_up(error)
         if finished:
             self._ended(token)
 
@@ -205,30 +194,25 @@ class Watcher:
 
     @_never_raises
     def _ended(self, token: _Token) -> None:
-        self.passes += 1
-        one = token.one
         if token.tracer is not None:
-            self._keep(one, token.tracer, token.loss_scale)
-        self._open.append(one)
-        del self._open[:-_OPEN_MOST]
+            self._keep(token.one, token.tracer, token.loss_scale)
         self._log_mark = len(self.log.calls)
-        if self._bare:
-            self._claim(self._bare_lane(one), [one])
+        self.ledger.add(token.one)
         self._tune()
 
     def _tracer(self, one: Pass, roots: Sequence[Tensor]) -> BackwardTracer | None:
         """Return a tracer, unless a pass like this one is traced already for this step."""
-        self._look_for_optimizers()
+        self.ledger.look_for_optimizers()
         called = [item.module for item in self.log.calls[self._log_mark :] if item.parent is None]
         ops = [root.grad_fn.name() for root in roots if root.grad_fn is not None]
         one.key = frozenset([one.site, *(id(module) for module in called), *ops])
-        if any(other.key == one.key for other in traced(self._open)):
+        if any(other.key == one.key for other in self.ledger.traced()):
             repeated = {id(self._names.root_of(unwrapped(module))) for module in called}
             self._forget_calls(repeated, since=self._log_mark)
             return None
         options = TraceOptions(
             probes=TraceOptions().probes if self._probe else 0,
-            parameters=self._optimised() or frozenset(),
+            parameters=self.ledger.optimised() or frozenset(),
         )
         try:
             tracer = BackwardTracer(roots, self.log, self._names, options)
@@ -242,10 +226,11 @@ class Watcher:
         """Keep what `tracer` saw, unless a pass with the same graph is kept for this step."""
         loss = one.loss if isinstance(one.loss, float) else None
         pending = tracer.pending(step=0, loss=loss, loss_scale=loss_scale)
-        for other in traced(self._open):
+        for other in self.ledger.traced():
             if other.pending is not None and other.pending.signature == pending.signature:
                 return
         one.pending, one.reached = pending, pending.parameters
+        one.optimised = self.ledger.optimised()
         first = next(iter(one.reached.values()), None)
         one.version = None if first is None else first._version
         # What the user's modules print when they run again is not the script's output.
@@ -263,16 +248,9 @@ class Watcher:
     @_never_raises
     def step_begins(self, optimizer: Optimizer) -> None:
         """Copy the parameters if this step's effect will be wanted."""
-        self._stepping.append(optimizer)
-        self._known.add(optimizer)
-        self._bare = False
-        lane = self._lane_of(optimizer)
-        closure = not self._open and (lane is None or self._sites.due(lane))
-        if (
-            closure
-            or self._closing_waits_for(optimizer)
-            or any(one.pending is not None for one in self._belonging(optimizer))
-        ):
+        if optimizer not in self._stepping:
+            self._stepping.append(optimizer)
+        if self.ledger.wants_effect(optimizer):
             self._snapshots[id(optimizer)] = optimizers.Snapshot(optimizer)
 
     @_never_raises
@@ -280,158 +258,23 @@ class Watcher:
         """Give the passes that led to this step to the optimiser's model."""
         if optimizer in self._stepping:
             self._stepping.remove(optimizer)
-        self.steps += 1
         snapshot = self._snapshots.pop(id(optimizer), None)
         effect = snapshot.compare() if snapshot is not None else None
         # A fused optimiser steps on overflow too, and leaves the parameters as they are.
         overflow = getattr(optimizer, "found_inf", None)
-        self._stepped(optimizer, skipped=False if overflow is None else overflow.detach())
-        if effect is not None and self._closing is not None:
-            self._closing.add(optimizer, effect)
-            if not self._closing.waits_for:
-                self._settle()
+        self.ledger.steps += 1
+        self.ledger.stepped(
+            optimizer, effect, skipped=False if overflow is None else overflow.detach()
+        )
         self._tune()
 
     @_never_raises
     def step_skipped(self, optimizer: Optimizer) -> None:
         """Take note of a step that the gradient scaler left out."""
-        self._known.add(optimizer)
-        self._stepped(optimizer, skipped=True)
-        self._settle()
+        self.ledger.stepped(optimizer, None, skipped=True)
         self._tune()
 
-    def _stepped(self, optimizer: Optimizer, *, skipped: bool | Tensor) -> None:
-        mine = self._belonging(optimizer)
-        lane = self._lane_of(optimizer)
-        if mine:
-            lane = lane or self._new_lane(optimizer)
-            self._claim(lane, mine, skipped=skipped)
-        elif lane is None:
-            lane = self._join(optimizer)
-        if lane is not None and lane.optimizer is None and self._closing is not None:
-            lane.optimizer = optimizers.facts_of(optimizer)
-
-    def _join(self, optimizer: Optimizer) -> Lane | None:
-        """Let an optimiser that steps after another on the same gradients share its lane."""
-        if self._closing is None or not self._closing.reaches(optimizer):
-            return None
-        self._closing.lane.optimizers.append(weakref.ref(optimizer))
-        return self._closing.lane
-
-    def _closing_waits_for(self, optimizer: Optimizer) -> bool:
-        return self._closing is not None and id(optimizer) in self._closing.waits_for
-
-    # --- whose pass it was --------------------------------------------------------------------
-
-    def _lane_of(self, optimizer: Optimizer) -> Lane | None:
-        return next((lane for lane in self.lanes if lane.trains(optimizer)), None)
-
-    def _new_lane(self, optimizer: Optimizer | None = None) -> Lane:
-        lane = Lane(optimizers=[] if optimizer is None else [weakref.ref(optimizer)])
-        self.lanes.append(lane)
-        return lane
-
-    def _belonging(self, optimizer: Optimizer) -> list[Pass]:
-        """Return the open passes that `optimizer` steps on."""
-        if not self._open:
-            return []
-        lane = self._lane_of(optimizer)
-        held = optimizers.ids_of(optimizer) if traced(self._open) else frozenset()
-        return [one for one in self._open if self._is_of(one, lane, held)]
-
-    def _is_of(self, one: Pass, lane: Lane | None, held: frozenset[int]) -> bool:
-        if one.pending is not None:
-            return not held.isdisjoint(one.reached)
-        owners = self._sites.owners(one.site)
-        return not owners or lane in owners
-
-    def _bare_lane(self, one: Pass) -> Lane:
-        """Return the lane of a model that has no optimiser."""
-        without = [lane for lane in self.lanes if not lane.optimizers]
-        for lane in without:
-            if lane in self._sites.owners(one.site) or not lane.reached.isdisjoint(one.reached):
-                return lane
-        if one.pending is None and without:
-            return without[-1]
-        return self._new_lane()
-
-    def _claim(self, lane: Lane, passes: list[Pass], *, skipped: bool | Tensor = False) -> None:
-        """Make `passes` the next step of `lane`."""
-        kept = traced(passes)
-        lane.history.add(
-            StepNote(
-                step=lane.step,
-                losses=[one.loss for one in _adding_up(passes)],
-                sampled=bool(kept),
-                backwards=len(passes),
-                skipped=skipped,
-            )
-        )
-        self._open = [one for one in self._open if one not in passes]
-        if kept:
-            self._settle()
-            reached = {identity for one in kept for identity in one.reached}
-            lane.reached = frozenset(reached)
-            holders = [
-                other for other in self._known if not optimizers.ids_of(other).isdisjoint(reached)
-            ]
-            self._closing = Closing(
-                lane=lane,
-                step=lane.step,
-                passes=kept,
-                waits_for={id(other) for other in holders},
-                held=lane.held(),
-                optimised=self._optimised(),
-            )
-            for one in kept:
-                self._sites.claimed(one.site, lane)
-            lane.roots = frozenset(id(model) for one in kept for model in _models(one))
-        self._forget_calls(lane.roots)
-        lane.last_seen = self.passes
-        lane.step += 1
-
-    def _claim_leftovers(self) -> None:
-        """Give passes that no step followed to a model: the script ended, or has no optimiser."""
-        for one in [*self._open]:
-            owners = self._sites.owners(one.site)
-            lane = next(iter(owners), None) or self._holder(one)
-            if lane is None and not self.steps:
-                lane = self._bare_lane(one)
-            if lane is not None:
-                self._claim(lane, [one])
-                self._settle()
-
-    def _holder(self, one: Pass) -> Lane | None:
-        """Return the lane whose parameters a traced pass reached."""
-        return next((lane for lane in self.lanes if not lane.reached.isdisjoint(one.reached)), None)
-
-    def _notice_unseen_step(self) -> None:
-        """Fall back to counting backward passes where steps are made that cannot be seen."""
-        waiting = traced(self._open)
-        if self._bare or self._stepping or not waiting:
-            return
-        last = waiting[-1]
-        unseen = last.steps_before == self.steps and last.was_followed_by_an_update()
-        if unseen or (self.steps == 0 and self.passes > _UNSTEPPED_MOST):
-            self._bare = True
-            for one in [*self._open]:
-                self._claim(self._bare_lane(one), [one])
-            self._settle()
-
-    # --- optimisers and module calls -----------------------------------------------------------
-
-    def _look_for_optimizers(self) -> None:
-        if not self._looked_for_optimizers:
-            self._looked_for_optimizers = True
-            for optimizer in optimizers.existing_optimizers():
-                self._known.add(optimizer)
-            self._bare = not self._known
-
-    def _optimised(self) -> frozenset[int] | None:
-        """Return the ids of what the optimisers hold; None where there is no optimiser."""
-        if not self._known:
-            return None
-        return frozenset().union(*(optimizers.ids_of(optimizer) for optimizer in self._known))
+    # --- module calls --------------------------------------------------------------------------
 
     def _forget_calls(self, roots: Collection[int], since: int = 0) -> None:
         """Drop the recorded calls of root modules (by id), and with them the inputs they hold."""
@@ -446,35 +289,13 @@ class Watcher:
         self.log.calls = kept
         self._log_mark = len(kept)
 
-    def _settle(self) -> None:
-        """Turn the step that is over into records."""
-        closing, self._closing = self._closing, None
-        if closing is not None:
-            closing.resolve(self._names)
-            self._sampled()
-
     def _tune(self) -> None:
         """Record the next forward only if its backward may be traced."""
-        newcomers = any(self._lane_of(optimizer) is None for optimizer in self._known)
-        self.log.active = self._sites.alert(self.passes, newcomers=newcomers)
+        passes, newcomers = self.ledger.passes, self.ledger.newcomers()
+        self.log.active = self._sites.alert(passes, newcomers=newcomers)
         if not self.log.active and self.log.calls:
             self.log.clear()
             self._log_mark = 0
-
-
-def _models(one: Pass) -> Sequence[nn.Module]:
-    return one.pending.models if one.pending is not None else ()
-
-
-def _adding_up(passes: Sequence[Pass]) -> list[Pass]:
-    """Return the passes whose losses add up to the step's loss.
-
-    Of a closure that runs several times (LBFGS) the first counts: the loss where the step began.
-    """
-    main = [one for one in passes if not one.auxiliary] or list(passes)
-    outside = [one for one in main if not one.inside_step]
-    inside = [one for one in main if one.inside_step]
-    return [*outside, *inside[:1]]
 
 
 def _name_of_device(device: torch.device) -> str:

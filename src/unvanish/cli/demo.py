@@ -1,0 +1,133 @@
+"""`unvanish demo`: the main job on real data, three times, in under a minute."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from unvanish.cli.options import force_option, json_option, lang_option
+from unvanish.cli.output import check_output, show, write_output
+from unvanish.errors import UsageError
+from unvanish.i18n import _
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from unvanish.demo import Result
+
+
+@click.command(
+    "demo",
+    short_help=_("watch three trainings on real data: vanishing, exploding, healthy"),
+    help=_(
+        "Train the same ten-layer network on handwritten digits three times: as sigmoids, as"
+        " sigmoids with large weights, and as ReLUs with He's weights. Each is the same ordinary"
+        " script under `unvanish run`; the table shows what came out, and why."
+    ),
+)
+@json_option
+@force_option
+@lang_option
+def command(json_path: str | None, force: bool) -> None:
+    """Run the three trainings and print the table."""
+    from rich.console import Console
+
+    from unvanish import demo
+
+    if json_path is not None:
+        check_output(json_path, force)
+    if importlib.util.find_spec("sklearn") is None:
+        raise UsageError(
+            _("the demo's data come with scikit-learn, which is not installed"),
+            _("Install it: pip install scikit-learn"),
+        )
+    progress = Console(file=sys.stderr)
+    directory = Path.cwd() / ".unvanish" / "demo"
+    results: list[Result] = []
+    training = demo.watched(directory)
+    with progress.status("") as status:
+        for number, case in enumerate(demo.CASES, start=1):
+            text = _("training {number} of {count}: {name}").format(
+                number=number, count=len(demo.CASES), name=_name(case.name)
+            )
+            status.update(text)
+            if not progress.is_terminal:
+                progress.print(text)
+            results.append(next(training))
+    if json_path is not None:
+        write_output(json_path, _document(results), force)
+    if json_path != "-":
+        show(_table(results), *_sentences(results))
+
+
+def _name(name: str) -> str:
+    return {
+        "sigmoid": _("sigmoid"),
+        "sigmoid-large-weights": _("sigmoid, large weights"),
+        "relu-he": _("ReLU, He's weights"),
+    }[name]
+
+
+def _table(results: list[Result]) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    from unvanish import words
+
+    table = Table(
+        title=_("The same ten layers on 1,797 handwritten digits"),
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        padding=(0, 2, 0, 0),
+    )
+    table.add_column(_("network"))
+    table.add_column(_("loss"), justify="right")
+    table.add_column(_("accuracy"), justify="right")
+    table.add_column(_("verdict"))
+    table.add_column(_("blame"))
+    for one in results:
+        table.add_row(
+            _name(one.case.name),
+            words.loss(one.loss),
+            words.percent(one.accuracy),
+            words.verdict_name(one.document["verdict"]),
+            ", ".join(words.factor_name(factor) for factor in one.blame) or "–",
+        )
+    return table
+
+
+def _sentences(results: list[Result]) -> list[str]:
+    lines = [f"{_name(one.case.name)}: {one.sentence}" for one in results]
+    lines.append("")
+    lines.append(_("The reports, with pictures:"))
+    lines += [f"  {one.page}" for one in results]
+    lines.append(
+        _("The same chain by hand: {command}").format(
+            command="unvanish chain --depth 10 --activation sigmoid"
+        )
+    )
+    return lines
+
+
+def _document(results: list[Result]) -> str:
+    from unvanish.codec import dumps
+
+    cases: list[dict[str, Any]] = [
+        {
+            "name": one.case.name,
+            "loss": one.loss,
+            "accuracy": one.accuracy,
+            "verdict": one.document["verdict"],
+            "training": one.document["training"],
+            "blame": list(one.blame),
+            "finding": one.sentence,
+            "report": str(one.page),
+        }
+        for one in results
+    ]
+    return dumps({"schema": 1, "cases": cases})
