@@ -1,7 +1,4 @@
-"""Every text that a person sees has a Chinese translation, with the same placeholders.
-
-Add the files of a part to TRANSLATED once its texts are translated.
-"""
+"""Every text that a person sees has a Chinese translation, with the same placeholders."""
 
 import re
 from pathlib import Path
@@ -14,35 +11,9 @@ from jinja2.ext import babel_extract
 ROOT = Path(__file__).parents[1] / "src" / "unvanish"
 CATALOGUE = ROOT / "locale" / "zh" / "LC_MESSAGES" / "unvanish.po"
 
-TRANSLATED = [
-    *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "demo").glob("*.py")),
-    *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "monitor").glob("*.py")),
-    *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "chain").glob("*.py")),
-    *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "meanfield").glob("*.py")),
-    "cli/__init__.py",
-    "cli/chain.py",
-    "cli/demo.py",
-    "cli/help.py",
-    "cli/options.py",
-    "cli/output.py",
-    "cli/rule.py",
-    *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "diagnose").rglob("*.py")),
-    "cli/theory.py",
-    "cli/run.py",
-    "errors.py",
-    "figures/theory.py",
-    "report/chain.py",
-    "report/theory.py",
-    "cli/report.py",
-    "cli/runs.py",
-    "errors.py",
-    "words.py",
-    *sorted(
-        str(path.relative_to(ROOT))
-        for part in ("figures", "report", "report/templates", "store")
-        for path in [*(ROOT / part).glob("*.py"), *(ROOT / part).glob("*.j2")]
-    ),
-]
+TRANSLATED = sorted(
+    str(path.relative_to(ROOT)) for path in [*ROOT.rglob("*.py"), *ROOT.rglob("*.j2")]
+)
 
 
 def messages_of(path: Path) -> list[tuple[int, str]]:
