@@ -20,6 +20,10 @@ from unvanish.measure.graph import Graph, Node, Op
 
 INPUT = "input"  # the op's name when the batch itself is not finite
 _INPUTS = ("self", "input", "mat1", "mat2", "other", "tensors", "query", "key", "value", "exponent")
+# Under which name an op saves its input of this number; `mat2` is the third of Addmm.
+_NAMES_OF_INPUT = {0: ("self", "input", "query", "grid"), 1: ("other", "mat1", "mat2", "key")}
+# What keeps every number that is not finite, and makes none: its result tells of its input.
+_PASSES_THROUGH = frozenset({"Relu", "Threshold", "LeakyRelu"})
 _RESULTS = ("result", "output", "result0", "logsumexp")
 
 
@@ -67,10 +71,11 @@ def locate_forward(
             results[op.index] = own[0]
         for edge in op.edges:
             child = graph.ops[edge.child]
-            # An input saved by this op is the child's result when the shapes agree.
-            match = [item for item in inputs if tuple(item.shape) in child.shapes[:1]]
-            if child.variable is None and len(op.edges) == 1 and match:
-                results.setdefault(edge.child, match[0])
+            saved = _saved_input(nodes[op.index], op.kind, edge.input)
+            if saved is None and own and op.kind in _PASSES_THROUGH:
+                saved = own[0]
+            if child.variable is None and saved is not None and saved.shape in child.shapes[:1]:
+                results.setdefault(edge.child, saved)
     for op in order:
         inputs, _ = _saved(nodes[op.index])
         result = results.get(op.index)
@@ -99,6 +104,14 @@ def _saved(node: Node) -> tuple[list[Tensor], list[Tensor]]:
     inputs = [item for name in _INPUTS if (item := _read(node, name)) is not None]
     results = [item for name in _RESULTS if (item := _read(node, name)) is not None]
     return inputs, results
+
+
+def _saved_input(node: Node, kind: str, number: int) -> Tensor | None:
+    """Return what `node` saved of its input of this number, None if nothing."""
+    names = ("mat2",) if (kind, number) == ("Addmm", 2) else _NAMES_OF_INPUT.get(number, ())
+    if kind == "Addmm" and number == 1:
+        names = ("mat1",)
+    return next((item for name in names if (item := _read(node, name)) is not None), None)
 
 
 def _read(node: Node, name: str) -> Tensor | None:

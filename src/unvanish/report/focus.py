@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 from unvanish import words
 from unvanish.i18n import _
@@ -206,8 +207,14 @@ def where(place: Where) -> str:
     if place.op is not None:
         parts.append(words.printable(place.op))
     if place.source is not None:
-        parts.append(f"{words.printable(place.source.file)}:{place.source.line}")
+        parts.append(f"{words.printable(_near(place.source.file))}:{place.source.line}")
     return ", ".join(parts)
+
+
+def _near(file: str) -> str:
+    """Return a path as one would type it from here: relative where it lies below."""
+    path, here = Path(file), Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else file
 
 
 def degradations(diagnosis: Diagnosis) -> list[str]:
