@@ -31,6 +31,8 @@ from unvanish.measure.reduce import Reducer, dense
 from unvanish.measure.slopes import SlopeSlots, queue_slopes
 from unvanish.records import Factor
 
+# Bounds of a float32 Gram matrix's greatest entry whose square is exact enough: see reduce.py.
+_MODERATE = (1e-12, 1e15)
 _Key = tuple[int, int, int]  # memory, version, entries
 
 
@@ -342,11 +344,14 @@ class BackwardPass:
         rows = gradient.reshape(len(gradient), -1)
         if rows.dtype in (torch.float16, torch.bfloat16):
             rows = rows.float()
-        # Scaled twice, as neither the norms' squares nor those of the Gram may leave the range.
-        rows = rows / _not_zero(rows.abs().amax())
         gram = rows @ rows.mT.conj()
-        gram = gram / _not_zero(gram.abs().amax())
-        ratio = gram.diagonal().sum().abs() ** 2 / _not_zero((gram.abs() ** 2).sum())
+        if rows.device.type != "cpu" or not _MODERATE[0] < float(gram.abs().amax()) < _MODERATE[1]:
+            # Neither the norms' squares nor those of the Gram may leave the range.
+            rows = rows / _not_zero(rows.abs().amax())
+            gram = rows @ rows.mT.conj()
+            gram = gram / _not_zero(gram.abs().amax())
+        trace, norm = gram.diagonal().sum().abs(), torch.linalg.vector_norm(gram)
+        ratio = (trace / _not_zero(norm)) ** 2
         self.participation[row] = self.reducer.scalar(ratio)
 
 
