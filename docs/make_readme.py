@@ -1,7 +1,10 @@
-"""Put the real output of the README's example into both READMEs: `make readme`."""
+"""Put the real output of the README's example into both READMEs, and the measured cost into
+docs/cost.md: `make readme`.
+"""
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -9,6 +12,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLE = ROOT / "docs/examples/check_digits.py"
+COST = ROOT / "docs/cost.md"
+FIGURES = ROOT / "benchmarks/results/check.json"
 READMES = {"en": ROOT / "README.md", "zh": ROOT / "README.zh-CN.md"}
 
 
@@ -32,8 +37,36 @@ def output(language: str) -> str:
     return "\n".join(line.rstrip() for line in result.stdout.splitlines())
 
 
+def cost_table() -> str:
+    """Return the benchmark's figures as a table in Markdown."""
+    figures = json.loads(FIGURES.read_text(encoding="utf-8"))
+    columns = list(next(iter(figures.values())))
+    lines = [f"| ratio to a bare step | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
+    for model, values in figures.items():
+        cells = []
+        for column in columns:
+            value = values[column]
+            if isinstance(value, list):
+                low, median, high = value
+                cells.append(f"{median:.3f} ({low:.2f} to {high:.2f})")
+            else:
+                cells.append(f"{value:.3f}")
+        lines.append(f"| {model} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def write_cost() -> None:
+    """Rewrite the table of docs/cost.md."""
+    start, end = "<!-- cost -->", "<!-- end cost -->"
+    before, _, rest = COST.read_text(encoding="utf-8").partition(start)
+    after = rest.partition(end)[2]
+    COST.write_text(f"{before}{start}\n{cost_table()}\n{end}{after}", encoding="utf-8")
+    print(f"Wrote {COST.relative_to(ROOT)}")
+
+
 def main() -> None:
-    """Rewrite both files."""
+    """Rewrite the files."""
+    write_cost()
     for language, readme in READMES.items():
         text = readme.read_text(encoding="utf-8")
         for pattern, made in (
