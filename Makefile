@@ -9,7 +9,7 @@ MO := $(PO:.po=.mo)
 TEST_ENV := OMP_NUM_THREADS=1 PYTHONWARNINGS=default
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all lint format messages readme pictures clean bench-check bench-theory
+.PHONY: help setup demo test test-all lint format messages readme pictures clean bench-check bench-theory bench-verdicts
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -54,6 +54,9 @@ pictures: $(STAMP) $(MO)  ## make the pictures of the READMEs from a real run (n
 
 bench-check: $(STAMP)  ## cost of a traced step against a bare one, interleaved
 	MALLOC_MMAP_THRESHOLD_=65536 $(BIN)/python benchmarks/check.py
+
+bench-verdicts: $(STAMP)  ## right verdicts on cases with known answers
+	$(BIN)/python benchmarks/verdicts.py --json benchmarks/results/verdicts.json
 
 bench-theory: $(STAMP)  ## time of one activation's full theory
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/theory.py
