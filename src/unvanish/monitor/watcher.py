@@ -162,7 +162,8 @@ class Watcher:
             steps_before=self.ledger.steps,
         )
         wanted = self._sites.wants(call.site, self.ledger.passes, recorded=self.log.active)
-        tracer = self._tracer(one, roots) if wanted or self._is_first_bad(one) else None
+        first_bad = self._is_first_bad(one)  # notes it, also where the pass is traced anyway
+        tracer = self._tracer(one, roots) if wanted or first_bad else None
         scale = call.scaled.scaler.get_scale() if tracer and call.scaled else 1.0
         if tracer is not None:
             tracer.__enter__()
