@@ -288,3 +288,21 @@ def test_judging_is_linear_in_the_number_of_ops() -> None:
 def test_the_engine_runs_the_catalogue() -> None:
     assert engine.rules is catalogue.rules
     assert finding(judge([Trace(step=0, loss=1.0, layers=(), main_path=None)]), "OK001")
+
+
+def test_a_cause_that_was_seen_later_explains_nothing() -> None:
+    """Weights too small at step 0, units dead from step 2 on: the weights lead."""
+    first = Finding(
+        "VG103", "VG", "vanishing", "error", "weights", Where(), "weight", (), "", step=0,
+        explains=("DU101",),
+    )  # fmt: skip
+    second = Finding(
+        "DU101", "DU", "dead-units", "error", "dead", Where(), "slope", (), "", step=2,
+        explains=("VG103",),
+    )  # fmt: skip
+    for findings in ([first, second], [second, first]):
+        arranged = arrange(findings)
+        assert [(each.code, each.explains) for each in arranged] == [
+            ("VG103", ("DU101",)),
+            ("DU101", ()),
+        ]

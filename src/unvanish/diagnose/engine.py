@@ -120,6 +120,13 @@ def arrange(findings: Sequence[Finding]) -> list[Finding]:
     return [each for _follows, each in arranged]
 
 
+def _disproved(cause: Finding, effect: Finding) -> bool:
+    """Whether each claims to explain the other, and the effect was seen first: then it leads."""
+    if cause.step is None or effect.step is None:
+        return False
+    return cause.code in effect.explains and cause.step > effect.step
+
+
 def _leaders(findings: Sequence[Finding]) -> list[int]:
     """The index of the finding that leads each: its own, if no other explains it."""
     parent: dict[int, int] = {}
@@ -131,7 +138,8 @@ def _leaders(findings: Sequence[Finding]) -> list[int]:
 
     for i, each in enumerate(findings):
         for j, other in enumerate(findings):
-            if other.code in each.explains and j not in parent and top(i) != j:
+            claimed = other.code in each.explains and not _disproved(each, other)
+            if claimed and j not in parent and top(i) != j:
                 parent[j] = i
     return [top(i) for i in range(len(findings))]
 
