@@ -142,11 +142,11 @@ def prose() -> Tensor:
 
 @cache
 def source() -> Tensor:
-    """Python source text of the standard library as numbers from 0 to 95, one a character."""
+    """Python source text of the standard library (a table) as numbers from 0 to 95."""
     import inspect
-    import statistics
+    from html import entities
 
-    return _characters(inspect.getsource(statistics))
+    return _characters(inspect.getsource(entities))
 
 
 def _characters(text: str) -> Tensor:

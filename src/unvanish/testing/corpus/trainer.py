@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import tempfile
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 from unvanish.errors import UsageError
 from unvanish.i18n import _
@@ -41,7 +44,7 @@ class LoRA(nn.Module):
             nn.init.zeros_(self.lora_a.weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.base(x) + 4 * self.lora_b(self.lora_a(x))
+        return self.base(x) + self.lora_b(self.lora_a(x))
 
 
 class Bottleneck(nn.Module):
@@ -59,23 +62,31 @@ class Bottleneck(nn.Module):
         return hidden + self.up(torch.relu(self.down(hidden)))
 
 
-def _bert() -> nn.Module:
-    """A small BERT with random weights and a classifier; no dropout."""
-    transformers = _transformers()
-    config = transformers.BertConfig(
-        vocab_size=96,
-        hidden_size=WIDTH,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=64,
-        max_position_embeddings=LENGTH,
-        hidden_dropout_prob=0.0,
-        attention_probs_dropout_prob=0.0,
-        initializer_range=0.15,
-        num_labels=2,
-    )
-    model: nn.Module = transformers.BertForSequenceClassification(config)
-    return model
+class Pooled(nn.Module):
+    """A small BERT with random weights, the mean of its states, and a classifier; no dropout."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        transformers = _transformers()
+        config = transformers.BertConfig(
+            vocab_size=96,
+            hidden_size=WIDTH,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            intermediate_size=2 * WIDTH,
+            max_position_embeddings=LENGTH,
+            hidden_dropout_prob=0.0,
+            attention_probs_dropout_prob=0.0,
+            initializer_range=0.1,
+        )
+        self.bert = transformers.BertModel(config, add_pooling_layer=False)
+        self.classifier = nn.Linear(WIDTH, 2)
+
+    def forward(self, input_ids: Tensor, labels: Tensor | None = None) -> dict[str, Tensor]:
+        logits = self.classifier(self.bert(input_ids).last_hidden_state.mean(1))
+        if labels is None:
+            return {"logits": logits}
+        return {"loss": functional.cross_entropy(logits, labels), "logits": logits}
 
 
 def _texts(count: int = 1024) -> Pair:
@@ -92,7 +103,7 @@ def adapt(model: nn.Module, wrap: Any, names: tuple[str, ...]) -> None:
             setattr(model.get_submodule(parent), name, wrap(module))
 
 
-def _trainer_loop(experiment: Experiment, inputs: Tensor, labels: Tensor, lr: float, **more: Any) -> None:
+def _trainer_loop(experiment: Experiment, inputs: Tensor, labels: Tensor, lr: float) -> None:
     transformers = _transformers()
     rows = [{"input_ids": x, "labels": y} for x, y in zip(inputs, labels, strict=True)]
     with tempfile.TemporaryDirectory() as directory:
@@ -106,8 +117,8 @@ def _trainer_loop(experiment: Experiment, inputs: Tensor, labels: Tensor, lr: fl
             save_strategy="no",
             disable_tqdm=True,
             use_cpu=True,
+            lr_scheduler_type="constant",
             seed=int(torch.randint(2**31, ())),
-            **more,
         )
         trainer = transformers.Trainer(experiment.model, arguments, train_dataset=rows)
         trainer.remove_callback(transformers.PrinterCallback)
@@ -116,15 +127,15 @@ def _trainer_loop(experiment: Experiment, inputs: Tensor, labels: Tensor, lr: fl
     experiment.losses += [float(value) for value in logged]
 
 
-def _fine_tuning(model: nn.Module, *, lr: float = 1e-2, steps: int = 120, **more: Any) -> Experiment:
+def _fine_tuning(model: nn.Module, *, lr: float = 5e-3, steps: int = 120) -> Experiment:
     """Fine-tune what is not frozen, under the Trainer."""
     inputs, labels = _texts()
 
     def loss(model: nn.Module, batch: Any) -> Tensor:
-        return model(input_ids=batch[0], labels=batch[1]).loss
+        return model(*batch)["loss"]
 
     def score() -> float:
-        return float((model(input_ids=inputs).logits.argmax(-1) == labels).float().mean())
+        return float((model(inputs)["logits"].argmax(-1) == labels).float().mean())
 
     return Experiment(
         model,
@@ -133,43 +144,55 @@ def _fine_tuning(model: nn.Module, *, lr: float = 1e-2, steps: int = 120, **more
         loss,
         steps,
         score,
-        loop=lambda experiment: _trainer_loop(experiment, inputs, labels, lr, **more),
+        loop=lambda experiment: _trainer_loop(experiment, inputs, labels, lr),
     )
 
 
-ATTENTION = ("query", "key", "value", "attention.output.dense")
+LINEAR = ("query", "key", "value", "dense")
 
 
 def lora_both_zero(cured: bool) -> Experiment:
     """LoRA with A = B = 0: neither ever gets a gradient; cured: A random."""
-    model = _bert().requires_grad_(False)
-    adapt(model, lambda layer: LoRA(layer, zero=not cured), ATTENTION)
+    model = Pooled().requires_grad_(False)
+    adapt(model, lambda layer: LoRA(layer, zero=not cured), LINEAR)
     return _fine_tuning(model)
+
+
+class Checkpointed(nn.Module):
+    """A layer that is computed again in the backward pass."""
+
+    def __init__(self, layer: nn.Module, *, reentrant: bool) -> None:
+        super().__init__()
+        self.layer = layer
+        self.reentrant = reentrant
+
+    def forward(self, x: Tensor, *args: Any, **more: Any) -> Any:
+        layer = partial(self.layer, **more)
+        return checkpoint(layer, x, *args, use_reentrant=self.reentrant)
 
 
 def lora_under_checkpoint(cured: bool) -> Experiment:
     """Reentrant checkpoints behind frozen embeddings: adapters get no gradient; cured: not so."""
-    model = _bert().requires_grad_(False)
-    adapt(model, lambda layer: LoRA(layer, zero=False), ATTENTION)
+    model = Pooled().requires_grad_(False)
+    adapt(model, lambda layer: LoRA(layer, zero=False), LINEAR)
     model.get_submodule("classifier").requires_grad_(True)
-    return _fine_tuning(
-        model,
-        gradient_checkpointing=True,
-        gradient_checkpointing_kwargs={"use_reentrant": not cured},
-    )
+    layers: Any = model.get_submodule("bert.encoder.layer")
+    for i, layer in enumerate(list(layers)):
+        layers[i] = Checkpointed(layer, reentrant=not cured)
+    return _fine_tuning(model)
 
 
 def ok_lora(cured: bool) -> Experiment:
     """LoRA with B = 0: A gets no gradient at step 0."""
-    model = _bert().requires_grad_(False)
-    adapt(model, lambda layer: LoRA(layer, zero=False), ATTENTION)
+    model = Pooled().requires_grad_(False)
+    adapt(model, lambda layer: LoRA(layer, zero=False), LINEAR)
     model.get_submodule("classifier").requires_grad_(True)
     return _fine_tuning(model)
 
 
 def ok_bottleneck_adapters(cured: bool) -> Experiment:
     """Bottleneck adapters whose second layer is 0: their first gets no gradient at step 0."""
-    model = _bert().requires_grad_(False)
+    model = Pooled().requires_grad_(False)
     adapt(model, Bottleneck, ("output.dense",))
     model.get_submodule("classifier").requires_grad_(True)
     return _fine_tuning(model)
@@ -184,8 +207,8 @@ CASES = (
         ("cut-graph",),
         cure="a random A",
         layers=("*lora_*",),
-        bad=0.6,
-        good=0.8,
+        bad=0.65,
+        good=0.9,
     ),
     own(
         "lora_under_checkpoint",
@@ -195,11 +218,11 @@ CASES = (
         ("cut-graph",),
         cure="use_reentrant=False",
         layers=("*lora_*",),
-        bad=0.75,
-        good=0.8,
+        bad=0.94,
+        good=0.95,
     ),
-    own_healthy("ok_lora", "LoRA's B starts at 0, and nearly all is frozen", 0.8, ok_lora),
+    own_healthy("ok_lora", "LoRA's B starts at 0, and nearly all is frozen", 0.9, ok_lora),
     own_healthy(
-        "ok_bottleneck_adapters", "adapters that start at 0", 0.8, ok_bottleneck_adapters
+        "ok_bottleneck_adapters", "adapters that start at 0", 0.85, ok_bottleneck_adapters
     ),
 )

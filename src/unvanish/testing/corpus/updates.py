@@ -295,7 +295,7 @@ def ok_lbfgs(cured: bool) -> Experiment:
             optimizer.zero_grad()
             loss = functional.cross_entropy(experiment.model(inputs), labels)
             loss.backward()
-            return float(loss)
+            return float(loss.detach())
 
         return torch.as_tensor(optimizer.step(closure))
 
