@@ -29,9 +29,7 @@ QUESTIONS: dict[str, Callable[[Row], bool | None]] = {
     "right layer, where the case names it": lambda row: row["layer"],
     "named cause, where the case names it": lambda row: row["named"],
     "severity, where training sets it": lambda row: row["grave"],
-    "healthy left alone": lambda row: (
-        not row["alarm"] if row["accepted"] == ["healthy"] else None
-    ),
+    "healthy left alone": lambda row: not row["alarm"] if row["accepted"] == ["healthy"] else None,
     "sick found": lambda row: row["right"] if "healthy" not in row["accepted"] else None,
     "known in time, where the case sets one": lambda row: row["in_time"],
 }
@@ -44,9 +42,8 @@ def rates(rows: Sequence[Row]) -> dict[str, dict[str, float]]:
         answers = [answer for row in rows if (answer := ask(row)) is not None]
         if answers:
             low, high = interval(sum(answers), len(answers))
-            found[question] = {
-                "right": sum(answers), "of": len(answers), "low": round(low, 4), "high": round(high, 4)
-            }  # fmt: skip
+            bounds = {"low": round(low, 4), "high": round(high, 4)}
+            found[question] = {"right": sum(answers), "of": len(answers), **bounds}
     return found
 
 

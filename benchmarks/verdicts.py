@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import inspect
 import json
 import math
 import os
@@ -18,6 +19,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 
 import click
@@ -30,7 +32,7 @@ import unvanish
 from unvanish import store
 from unvanish.diagnose import diagnose
 from unvanish.records import Run
-from unvanish.testing import Answer, Case, Judgement, case, cases, judge, watched
+from unvanish.testing import Answer, Case, Judgement, cases, judge, watched
 from unvanish.testing.verdict import leading_finding
 
 KEPT = Path(".unvanish") / "verdicts"
@@ -103,11 +105,18 @@ def _environment() -> dict[str, str]:
     return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": source}
 
 
-def _code() -> str:
-    """A digest of the package's source: judgements of other code are not taken over."""
-    digest = hashlib.sha256()
+def _code(one: Case) -> str:
+    """A digest of the package's source, of the cases only what holds this one.
+
+    What other code judged is not taken over.
+    """
     root = Path(unvanish.__file__).parent
-    for path in sorted(root.rglob("*.py")):
+    corpus = root / "testing" / "corpus"
+    files = [path for path in sorted(root.rglob("*.py")) if path.parent != corpus]
+    maker = one.make.func if isinstance(one.make, partial) else one.make
+    files.append(Path(inspect.getfile(maker)))
+    digest = hashlib.sha256()
+    for path in files:
         digest.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
     return digest.hexdigest()[:16]
 
@@ -116,18 +125,19 @@ def work_through(
     work: list[tuple[Case, int]], judged: Callable[[Case, int, Path], Row], jobs: int, fresh: bool
 ) -> list[Row]:
     """Judge all cases, `jobs` at a time; keep each row as soon as it is there."""
-    code, rows, console = _code(), [], Console(stderr=True)
+    rows, console = [], Console(stderr=True)
+    codes = {one.name: _code(one) for one, _seed in work}
 
     def do(one: Case, seed: int) -> Row:
         place = KEPT / f"{one.name}-{seed}"
         done = place / "row.json"
         if done.exists() and not fresh:
             old = json.loads(done.read_text())
-            if old["code_digest"] == code:
+            if old["code_digest"] == codes[one.name]:
                 return old
         row = judged(one, seed, place)
         place.mkdir(parents=True, exist_ok=True)
-        done.write_text(json.dumps({**row, "code_digest": code}))
+        done.write_text(json.dumps({**row, "code_digest": codes[one.name]}))
         return json.loads(done.read_text())
 
     with Progress(console=console) as progress, ThreadPoolExecutor(jobs) as pool:
@@ -191,7 +201,11 @@ def _written(rows: list[Row]) -> str:
         name: rates([row for row in rows if name in ("all", row["group"])])
         for name in ("all", "public", "own")
     }
-    lines = [json.dumps({k: _finite(v) for k, v in row.items() if k != "evidence"}) for row in rows]
+    left_out = ("evidence", "code_digest")
+    lines = [
+        json.dumps({name: _finite(value) for name, value in row.items() if name not in left_out})
+        for row in rows
+    ]
     inner = ",\n    ".join(lines)
     head = json.dumps({"rates": groups}, indent=2)[:-2]
     return f'{head},\n  "runs": [\n    {inner}\n  ]\n}}\n'

@@ -24,9 +24,7 @@ from unvanish.testing.catalogue import case, cases
 @click.option(
     "--answer", type=click.Path(path_type=Path), help="write what is right about it, as JSON"
 )
-def main(
-    name: str | None, seed: int, cured: bool, steps: int | None, answer: Path | None
-) -> None:
+def main(name: str | None, seed: int, cured: bool, steps: int | None, answer: Path | None) -> None:
     """Train the case NAME, and print its losses; without NAME, list the cases."""
     if name is None:
         for one in cases():

@@ -77,22 +77,25 @@ def _adversaries(
         made_by.step()
         return value
 
-    experiment = Experiment(
-        model, made_by, minibatches(real), loss, steps, gap(model, real), advance=advance
-    )
-    return experiment
+    return Experiment(model, made_by, minibatches(real), loss, steps, gap(model, real), advance)
 
 
-def _wasserstein(critic: nn.Module, *, bare_root: bool = False, **settings: float) -> Experiment:
+def _wasserstein(
+    critic: nn.Module, *, bare_root: bool = False, lr: float = 1e-3, steps: int = 150
+) -> Experiment:
+    """A critic under a gradient penalty (WGAN-GP)."""
+
     def critic_loss(critic: nn.Module, real: Tensor, made: Tensor) -> Tensor:
         wanted = critic(made).mean() - critic(real).mean()
         return wanted + 10 * penalty(critic, real, made, bare_root=bare_root)
 
-    def generator_loss(critic: nn.Module, made: Tensor) -> Tensor:
-        return -critic(made).mean()
-
     return _adversaries(
-        _generator(), critic, critic_loss=critic_loss, generator_loss=generator_loss, **settings  # type: ignore[arg-type]
+        _generator(),
+        critic,
+        critic_loss=critic_loss,
+        generator_loss=lambda critic, made: -critic(made).mean(),
+        lr=lr,
+        steps=steps,
     )
 
 
@@ -182,7 +185,9 @@ CASES = (
     ),
     own_healthy("ok_wgan_gp", "second derivatives of leaky ReLUs", -0.3, ok_wgan_gp),
     own_healthy(
-        "ok_wgan_gp_tanh_layer_norm", "second derivatives of tanh and norms", -0.3,
+        "ok_wgan_gp_tanh_layer_norm",
+        "second derivatives of tanh and norms",
+        -0.3,
         ok_wgan_gp_tanh_layer_norm,
     ),
 )

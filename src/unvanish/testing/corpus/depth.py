@@ -7,16 +7,15 @@ from collections import OrderedDict
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from unvanish.testing.case import Batch, Experiment
+from unvanish.testing.case import Experiment
 from unvanish.testing.corpus import own, own_healthy
 from unvanish.testing.corpus.attention import language_model
 from unvanish.testing.corpus.classify import adam, classifier, cross_entropy, sgd
 from unvanish.testing.corpus.healthy import Rows
 from unvanish.testing.corpus.vanishing import LastState
-from unvanish.testing.data import accuracy, always, digits, minibatches, pixels, standard, tumours
-from unvanish.testing.nets import Residual, he, init, lecun, mlp, scaled, unit_normal
+from unvanish.testing.data import accuracy, always, digits, pixels, standard, tumours
+from unvanish.testing.nets import Residual, he, init, lecun, mlp, unit_normal
 
 
 def dead_second_layer(cured: bool) -> Experiment:
@@ -50,9 +49,7 @@ def relu_he_100_layers(cured: bool) -> Experiment:
         model: nn.Module = mlp([64] * 101 + [10], nn.ReLU)
         init(model, he)
     else:
-        blocks = [
-            Residual(nn.Sequential(nn.ReLU(), nn.Linear(64, 64)), 0.1) for _ in range(100)
-        ]
+        blocks = [Residual(nn.Sequential(nn.ReLU(), nn.Linear(64, 64)), 0.1) for _ in range(100)]
         model = nn.Sequential(*blocks, nn.Linear(64, 10))
         init(model, he)
     return classifier(model, sgd(0.01, 0.9), steps=100)
@@ -87,9 +84,7 @@ def ok_selu_8(cured: bool) -> Experiment:
     )
     model = nn.Sequential(*layers, nn.Linear(48, 2))
     init(model, lecun)
-    return classifier(
-        model, adam(1e-3), steps=150, data=(standard(inputs), labels.long())
-    )
+    return classifier(model, adam(1e-3), steps=150, data=(standard(inputs), labels.long()))
 
 
 def ok_many_units_off(cured: bool) -> Experiment:
@@ -184,7 +179,7 @@ class GCN(nn.Module):
 
     def __init__(self, layers: int, keep: float = 0.0, width: int = 32) -> None:
         super().__init__()
-        self.register_buffer("graph", neighbours())
+        self.graph = nn.Buffer(neighbours())
         self.embed = nn.Linear(64, width)
         self.layers = nn.ModuleList(nn.Linear(width, width) for _ in range(layers))
         self.head = nn.Linear(width, 10)

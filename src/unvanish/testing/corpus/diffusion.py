@@ -204,9 +204,7 @@ CASES = (
         bad=-0.9,
         good=-0.6,
     ),
-    own_healthy(
-        "ok_diffusion_unet", "convolutions that start at 0", -0.5, ok_diffusion_unet
-    ),
+    own_healthy("ok_diffusion_unet", "convolutions that start at 0", -0.5, ok_diffusion_unet),
     own_healthy(
         "ok_diffusion_unet_zero_head",
         "the last convolution starts at 0: nothing else gets a gradient at step 0",

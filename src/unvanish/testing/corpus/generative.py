@@ -76,9 +76,7 @@ def _vae(model: VAE, inputs: Tensor, beta: float, **more: float) -> Experiment:
         mean = model.encoder(inputs)[:, :8]
         return -float((model.decoder(mean) - inputs).pow(2).mean() / inputs.var())
 
-    return Experiment(
-        model, Adam(model.parameters(), 2e-3), minibatches(inputs), loss, 200, score
-    )
+    return Experiment(model, Adam(model.parameters(), 2e-3), minibatches(inputs), loss, 200, score)
 
 
 def ok_vae(cured: bool) -> Experiment:
@@ -117,9 +115,7 @@ class Flow(nn.Module):
 
     def __init__(self, layers: int, scale: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(
-            Coupling(flip=bool(i % 2), scale=scale) for i in range(layers)
-        )
+        self.layers = nn.ModuleList(Coupling(flip=bool(i % 2), scale=scale) for i in range(layers))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         volume = torch.zeros(len(x))

@@ -64,9 +64,7 @@ def _severities(experiment: Experiment) -> tuple[Severity, ...]:
 
 
 def _cases() -> tuple[Case, ...]:
-    middle = partial(
-        own, good=CURE, severities=_severities, cure="ReLU with He's weights", bad=1.0
-    )
+    middle = partial(own, good=CURE, severities=_severities, cure="ReLU with He's weights", bad=1.0)
     sigmoids = [
         middle(
             f"middle_sigmoid_{depth}_{optimiser}",

@@ -100,7 +100,8 @@ def _rollout(model: nn.Module, world: CartPole, length: int) -> _Rollout:
         values.append(value)
         overs.append(world.step(action.float()))
     following = model(world.state)[1]
-    advantage, advantages = torch.zeros_like(following), []
+    advantage = torch.zeros_like(following)
+    advantages: list[Tensor] = []
     for value, over in zip(reversed(values), reversed(overs), strict=True):
         wrong = 0.1 * (1 - over) + GAMMA * following * (1 - over) - value
         advantage = wrong + GAMMA * LAMBDA * (1 - over) * advantage
@@ -229,5 +230,7 @@ CASES = (
         good=80.0,
     ),
     own_healthy("ok_ppo_tanh", "a policy head that starts near 0", 80.0, ok_ppo_tanh),
-    own_healthy("ok_ppo_shared_relu", "clipped ratios without a gradient", 80.0, ok_ppo_shared_relu),
+    own_healthy(
+        "ok_ppo_shared_relu", "clipped ratios without a gradient", 80.0, ok_ppo_shared_relu
+    ),
 )

@@ -222,7 +222,5 @@ CASES = (
         good=0.95,
     ),
     own_healthy("ok_lora", "LoRA's B starts at 0, and nearly all is frozen", 0.9, ok_lora),
-    own_healthy(
-        "ok_bottleneck_adapters", "adapters that start at 0", 0.85, ok_bottleneck_adapters
-    ),
+    own_healthy("ok_bottleneck_adapters", "adapters that start at 0", 0.85, ok_bottleneck_adapters),
 )

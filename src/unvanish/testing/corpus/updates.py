@@ -80,9 +80,7 @@ def sigmoid_before_bce_with_logits(cured: bool) -> Experiment:
     def loss(model: nn.Module, batch: Batch) -> Tensor:
         return functional.binary_cross_entropy_with_logits(model(batch[0]), batch[1])
 
-    return Experiment(
-        model, Adam(model.parameters(), 3e-3), minibatches(inputs, labels), loss, 200
-    )
+    return Experiment(model, Adam(model.parameters(), 3e-3), minibatches(inputs, labels), loss, 200)
 
 
 class _Cut(nn.Module):
@@ -406,9 +404,13 @@ CASES = (
     own_healthy("ok_large_targets", "large gradients of large targets", 0.4, ok_large_targets),
     own_healthy("ok_rare_words", "embedding rows without a gradient", 0.9, ok_rare_words),
     own_healthy(
-        "ok_tasks_take_turns", "each step leaves one head without a gradient", 0.9,
+        "ok_tasks_take_turns",
+        "each step leaves one head without a gradient",
+        0.9,
         ok_tasks_take_turns,
     ),
     own_healthy("ok_lbfgs", "several passes a step, by L-BFGS", 0.95, ok_lbfgs),
-    own_healthy("ok_nothing_to_learn", "stuck, because targets are noise", 0.0, ok_nothing_to_learn),
+    own_healthy(
+        "ok_nothing_to_learn", "stuck, because targets are noise", 0.0, ok_nothing_to_learn
+    ),
 )
