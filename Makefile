@@ -9,7 +9,7 @@ MO := $(PO:.po=.mo)
 TEST_ENV := OMP_NUM_THREADS=1 PYTHONWARNINGS=default
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all lint format messages readme pictures clean bench-check bench-theory bench-verdicts
+.PHONY: $(shell grep -ohE '^[a-z-]+:' $(MAKEFILE_LIST) | tr -d :)
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16

@@ -125,4 +125,4 @@ class Cure(abc.ABC):
     @property
     def documentation(self) -> str:
         """The documentation: the docstring of the file that holds the cure."""
-        return inspect.cleandoc(inspect.getmodule(type(self)).__doc__ or "")  # type: ignore[union-attr]
+        return inspect.cleandoc(inspect.getmodule(type(self)).__doc__ or "")
