@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from unvanish.fix.priors import prior
 from unvanish.records import Diagnosis, ModelRun, Trace
 
 LossFunction = Callable[[nn.Module, Any], Tensor]
@@ -64,6 +65,7 @@ class Live:
     run: ModelRun | None  # the last measurement of the uncured model
     generator: torch.Generator  # on the CPU; a cure draws its random numbers from here only
     settings: TrainingSettings = field(default_factory=TrainingSettings)
+    seen: Any = field(default=None, init=False, repr=False)  # the structure, once observed
 
     @property
     def trace(self) -> Trace | None:
@@ -98,17 +100,24 @@ class Cure(abc.ABC):
     kind: ClassVar[Kind]  # "loss": the yardstick changes, so it can be measured, never proven
     keeps_activation: ClassVar[bool] = True
     sources: ClassVar[tuple[str, ...]]
+    # What findings speak for it: code, family or verdict -> a word in (0, 1], as `priors.prior`.
+    words: ClassVar[Mapping[str, float]] = {}
 
     @abc.abstractmethod
     def summary(self) -> str:
         """One translated sentence: what it does."""
 
-    @abc.abstractmethod
     def proposed(self, diagnosis: Diagnosis, live: Live) -> float:
         """Return 0 where it is not worth a try, else a prior in (0, 1]: the higher, the sooner.
 
         Decided from findings, the model's structure and its optimiser, without changing them.
         """
+        word = prior(diagnosis, self.words)
+        return word * self.fits(diagnosis, live) if word else 0.0
+
+    def fits(self, diagnosis: Diagnosis, live: Live) -> float:
+        """Return how well it fits the structure, from 0 (not at all) to 1; asked if a word speaks."""
+        return 1.0
 
     @abc.abstractmethod
     def apply(self, live: Live) -> Change:
