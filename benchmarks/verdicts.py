@@ -41,10 +41,7 @@ LIMIT = 300  # seconds that one run may take
 
 def by_command(one: Case, seed: int, kept: Path) -> Row:
     """Run the case's script under `unvanish run`, in a process of its own, and judge it."""
-    kept.mkdir(parents=True, exist_ok=True)
-    written, answered = kept / "result.json", kept / "answer.json"
-    for old in (written, answered, *(kept / ".unvanish").glob(f"*{store.SUFFIX}")):
-        old.unlink(missing_ok=True)
+    written, answered = _emptied(kept)
     words = f"run --quiet --json {written.name} -m unvanish.testing {one.name}"
     command = [sys.executable, "-m", "unvanish", *words.split()]
     command += ["--seed", str(seed), "--answer", answered.name]
@@ -73,7 +70,20 @@ def by_ear(one: Case, seed: int, kept: Path) -> Row:
     torch.manual_seed(seed)
     experiment = one.build(seed)
     run = watched(experiment)
-    return _row(one, seed, one.answer(experiment), run)
+    answer = one.answer(experiment)
+    _written, answered = _emptied(kept)
+    answered.write_text(json.dumps(dataclasses.asdict(answer)))
+    store.save(run, kept / ".unvanish")
+    return _row(one, seed, answer, run)
+
+
+def _emptied(kept: Path) -> tuple[Path, Path]:
+    """Make the place of one run empty; return where its result and its answer go."""
+    kept.mkdir(parents=True, exist_ok=True)
+    written, answered = kept / "result.json", kept / "answer.json"
+    for old in (written, answered, *(kept / ".unvanish").glob(f"*{store.SUFFIX}")):
+        old.unlink(missing_ok=True)
+    return written, answered
 
 
 def _row(one: Case, seed: int, answer: Answer, run: Run) -> Row:
