@@ -19,6 +19,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -372,13 +373,13 @@ def tables(done: dict[str, dict[str, Any]]) -> Iterator[Table]:
 
 @click.command()
 @click.option("--json", "path", type=click.Path(path_type=Path), default=RESULTS)
-@click.option("--only", default="", help="cells whose key contains this: init_/relu/sgd/50")
+@click.option("--only", default="*", help="cells whose key is like this: init_/relu/*/50")
 @click.option("--anew", is_flag=True, help="forget what is in the file")
 def main(path: Path, only: str, anew: bool) -> None:
     """Train what is missing in the file, and print its tables."""
     torch.set_num_threads(1)
     done = read_results(path, anew)
-    wanted = [cell for cell in cells() if only in cell.key and cell.key not in done]
+    wanted = [cell for cell in cells() if fnmatch(cell.key, only) and cell.key not in done]
     plain, equal = load(False), load(True)
     columns = (
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
