@@ -28,7 +28,10 @@ def test_an_activation_written_as_a_function_is_seen() -> None:
 
     plan = planned(Net(), torch.randn(64, 8))
     assert plan.structure == "batch"
-    assert (plan["first.weight"].follows, plan["first.weight"].feeds) == ("input", "leaky_relu(0.2)")
+    assert (plan["first.weight"].follows, plan["first.weight"].feeds) == (
+        "input",
+        "leaky_relu(0.2)",
+    )
     assert plan["last.weight"].follows == "leaky_relu(0.2)"
     # He et al.: sqrt(2 / (1 + a^2)); the output layer is not corrected, so the value is exact
     expected = math.sqrt(2 / 1.04)
@@ -92,7 +95,9 @@ def test_zero_branches() -> None:
 def test_pre_norm_and_post_norm_are_told_apart() -> None:
     pre = planned(TokenEncoder(2, norm_first=True), torch.randn(16, 64))
     post = planned(TokenEncoder(2, norm_first=False), torch.randn(16, 64))
-    names = [f"encoder.layers.{i}.{part}" for i in (0, 1) for part in ("self_attn.out_proj", "linear2")]
+    names = [
+        f"encoder.layers.{i}.{part}" for i in (0, 1) for part in ("self_attn.out_proj", "linear2")
+    ]
     assert all("1/√4" in pre[f"{name}.weight"].why for name in names)
     for number, name in enumerate(names, 1):
         assert f"1/√{number}" in post[f"{name}.weight"].why
@@ -167,7 +172,9 @@ def test_a_shaped_activation_is_folded_into_weights_and_biases(scheme: str) -> N
     made = getattr(shaping, scheme)(named("tanh"), 5)
     # layer 2's pre-activations are those of the shaped net: α times a signal of mean square 1, + β
     z = model[:5](x)
-    assert float(((z - made.beta) / made.alpha).square().mean()) == pytest.approx(1.0, rel=1e-6)
+    assert float(((z.detach() - made.beta) / made.alpha).square().mean()) == pytest.approx(
+        1.0, rel=1e-6
+    )
     w = model.linear2.weight
     gram = w @ w.T
     torch.testing.assert_close(gram, torch.eye(16).double() * gram[0, 0], rtol=1e-6, atol=1e-9)
