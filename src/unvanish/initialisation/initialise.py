@@ -236,9 +236,9 @@ class _Planner:
             if missed:
                 self.notes.append(
                     _(
-                        "{direction} gains that miss 1 by more than {tolerance:.0%}: {count} (first:"
-                        " {name}, ×{gain:.3f}). What lies between these layers does not let both"
-                        " directions be 1."
+                        "{direction} gains that miss 1 by more than {tolerance:.0%}: {count}"
+                        " (first: {name}, ×{gain:.3f}). What lies between these layers does not"
+                        " let both directions be 1."
                     ).format(
                         count=len(missed),
                         direction=direction,
