@@ -16,7 +16,7 @@ import numpy as np
 
 from unvanish.errors import UsageError
 from unvanish.i18n import _
-from unvanish.meanfield.activation import Activation
+from unvanish.meanfield.activation import Activation, Array
 from unvanish.meanfield.gaussian import expectation
 from unvanish.meanfield.maps import Layer
 from unvanish.meanfield.moments import moments
@@ -188,12 +188,11 @@ def convolution(
     the taps that lie outside: both factors are σ_w² times the share of taps inside.
     """
     padding = [k // 2 for k in kernel] if padding is None else padding
-    share, outputs = 1.0, 1.0
-    for k, n, p in zip(kernel, size, padding, strict=True):
-        starts = np.arange(-p, n + p - k + 1, stride)
-        taps = starts[:, None] + np.arange(k)
-        share *= float(((taps >= 0) & (taps < n)).mean())
-        outputs *= len(starts) / n
+    strides = [stride] * len(kernel)
+    share = taps_inside(kernel, size, padding=padding, stride=strides)
+    outputs = math.prod(
+        len(_starts(k, n, p, stride, 1)) / n for k, n, p in zip(kernel, size, padding, strict=True)
+    )
     rate = sigma_w**2 * share
     return Rate(
         f"convolution({'×'.join(map(str, kernel))})",
@@ -203,6 +202,31 @@ def convolution(
         _("many channels; signal spread evenly over the image"),
         "Xiao et al. 2018",
     )
+
+
+def taps_inside(
+    kernel: Sequence[int],
+    size: Sequence[int],
+    *,
+    padding: Sequence[int],
+    stride: Sequence[int],
+    dilation: Sequence[int] | None = None,
+) -> float:
+    """Return the share of a convolution's taps that zero padding leaves inside the input.
+
+    All by spatial dimension. It multiplies σ_w², forward and backward.
+    """
+    dilation = [1] * len(kernel) if dilation is None else dilation
+    share = 1.0
+    for k, n, p, step, apart in zip(kernel, size, padding, stride, dilation, strict=True):
+        taps = _starts(k, n, p, step, apart)[:, None] + apart * np.arange(k)
+        share *= float(((taps >= 0) & (taps < n)).mean())
+    return share
+
+
+def _starts(kernel: int, size: int, padding: int, stride: int, dilation: int) -> Array:
+    """Return where the windows of a convolution begin."""
+    return np.arange(-padding, size + padding - dilation * (kernel - 1), stride)
 
 
 def attention(
