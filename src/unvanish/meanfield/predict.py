@@ -42,17 +42,24 @@ class Predicted:
 
 
 def predict(
-    steps: Sequence[Step], *, own: float = 1.0, alike: float = 1.0, start: Signal | None = None
+    steps: Sequence[Step],
+    *,
+    own: float = 1.0,
+    alike: float = 1.0,
+    start: Signal | None = None,
+    unlike: float = 0.0,
 ) -> list[Predicted]:
     """Return a prediction for each of the `steps`, all in forward order.
 
     `own` and `alike` describe the gradient at the network's output as in `Effect.variance`; 1 and 1
-    are those of a single sample. `start` is the signal before the first step.
+    are those of a single sample. `start` is the signal before the first step, and `unlike` the
+    relative variance of its samples' lengths: the joint gradient is that of the longest samples
+    where gains grow with length.
     """
-    effects, amplified = _forward(steps, start)
+    passages = _forward(steps, start)
     found: list[Predicted] = []
     total = variance = adjoint = 0.0  # adjoint: d log of all gains above / d log length here
-    for effect, amplification in zip(reversed(effects), reversed(amplified), strict=True):
+    for effect, grown in reversed(passages):
         direct = effect.variance(own, alike)
         pairs = _between(own, effect)
         by_length = adjoint * (adjoint * effect.injected + 2.0 * effect.along) * pairs
@@ -60,34 +67,45 @@ def predict(
         gain = effect.log_gain - 0.5 * direct
         total += gain
         variance += max(direct + by_length, 0.0)
+        adjoint = effect.of_length + effect.passes * adjoint
         found.append(
             Predicted(
                 gain=_half(gain),
                 spread=_half(math.sqrt(direct)),
-                total=_half(total),
+                total=_half(total + _over_samples(unlike * grown**2, adjoint)),
                 total_spread=_half(math.sqrt(variance)),
-                amplification=_half(2.0 * amplification),
+                amplification=math.log10(grown * max(abs(effect.passes), 1e-300)),
                 reason=effect.reason,
             )
         )
-        adjoint = effect.of_length + effect.passes * adjoint
-        alike = own + max(alike - own, 0.0) * effect.decay**2
+        # Two unlike gradients stay as unlike as chance lets them be: ρ² is 1/n behind n units.
+        chance = (1.0 - own) / effect.units if effect.matrix and effect.units else 0.0
+        alike = min(1.0, own + max(alike - own, 0.0) * effect.decay**2 + chance)
     return found[::-1]
 
 
-def _forward(steps: Sequence[Step], start: Signal | None) -> tuple[list[Effect], list[float]]:
-    signal, amplified = start, 0.0
-    effects, along = [], []
+def _forward(steps: Sequence[Step], start: Signal | None) -> list[tuple[Effect, float]]:
+    """Return each stage's effect, and how far a relative error of the start has grown before it."""
+    signal, grown = start, 1.0
+    found = []
     for step in steps:
-        known = signal is not None
-        effect, signal = step.stage.through(signal)
-        if signal is None:
-            signal, amplified = step.measured, 0.0
-        elif known:
-            amplified += math.log(max(abs(effect.passes), 1e-30))
-        effects.append(effect)
-        along.append(amplified)
-    return effects, along
+        effect, after = step.stage.through(signal)
+        found.append((effect, grown))
+        if after is None:
+            signal, grown = step.measured, 1e-30
+        else:
+            grown = max(grown * abs(effect.passes), 1e-30) if signal is not None else 1e-30
+            signal = after
+    return found
+
+
+def _over_samples(variance: float, adjoint: float) -> float:
+    """Return what samples of unlike length add to the logarithm of the mean squared gain.
+
+    With log q spread by `variance` around a mean that lies half of it below log E q, and gains that
+    go like qᵃ, a being `adjoint`: ½ a (a − 1) · variance. Held below 1, where it is no correction.
+    """
+    return min(1.0, 0.5 * variance * adjoint * (adjoint - 1.0))
 
 
 def _between(own: float, effect: Effect) -> float:

@@ -11,7 +11,7 @@ from unvanish.meanfield.predict import NORMAL_90, Predicted, Step, predict
 from unvanish.meanfield.stages import Signal
 from unvanish.measure.assemble import ForwardNumbers, Names
 from unvanish.measure.path import Numbers
-from unvanish.measure.structure import Structure
+from unvanish.measure.structure import Given, Structure
 from unvanish.records import LayerPrediction
 
 # A relative error of the first length that has grown tenfold says nothing any more.
@@ -37,7 +37,13 @@ def predictions(
     own, pairs = (1.0, 1.0) if alike is None else (values[alike[0]], values[alike[1]])
     if not (0.0 < own <= 1.01 and 0.0 < pairs <= 1.01):
         own, pairs = 1.0, 1.0
-    found = predict(steps, own=own, alike=pairs, start=_start(structure, numbers, forward))
+    found = predict(
+        steps,
+        own=own,
+        alike=pairs,
+        start=_start(structure, numbers, forward),
+        unlike=_unlike(structure, values),
+    )
     return _records(structure, numbers, names, found)
 
 
@@ -73,13 +79,26 @@ def _start(
     measured = _measured(numbers, structure.first, forward)
     if measured is not None or structure.given is None:
         return measured
-    rms, correlation = (
-        None if slot is None else numbers.values[slot] for slot in structure.given
-    )
-    if rms is None or not 0.0 < rms < math.inf:
+    given = _given(structure.given, numbers.values)
+    return None if given is None else structure.first_stage(numbers.values).through(given)[1]
+
+
+def _given(given: Given, values: Sequence[float]) -> Signal | None:
+    rms = values[given.rms]
+    if not 0.0 < rms < math.inf:
         return None
-    given = Signal(rms**2, rms**2 * (1.0 if correlation is None else correlation))
-    return structure.first_stage(numbers.values).through(given)[1]
+    alike = 1.0 if given.correlation is None else values[given.correlation]
+    return Signal(rms**2, rms**2 * alike)
+
+
+def _unlike(structure: Structure, values: Sequence[float]) -> float:
+    """Return the relative variance of the samples' lengths behind the first op."""
+    given = None if structure.given is None else _given(structure.given, values)
+    if structure.given is None or given is None:
+        return 0.0
+    unlike = values[structure.given.unlike]
+    passes = structure.first_stage(values).through(given)[0].passes
+    return unlike * passes**2 if 0.0 <= unlike < math.inf else 0.0
 
 
 def _records(

@@ -80,6 +80,15 @@ class Element:
 
 
 @dataclass(frozen=True, slots=True)
+class Given:
+    """Slots of what the first op takes: its rms, correlation and relative variance of lengths."""
+
+    rms: int
+    correlation: int | None
+    unlike: int
+
+
+@dataclass(frozen=True, slots=True)
 class Structure:
     """The trunk in forward order, its first vertex, and the Gram of the output's gradient.
 
@@ -90,7 +99,7 @@ class Structure:
     elements: tuple[Element, ...]
     first: int
     first_stage: Later
-    given: tuple[int, int | None] | None  # slots: rms and correlation of what the first op takes
+    given: Given | None
 
 
 def read(measured: BackwardPass, batch: int | None) -> Structure | None:
@@ -132,14 +141,16 @@ class _Reader:
             tuple(reversed(elements)), first, self.stage_of(first, None)[1], self._given(first)
         )
 
-    def _given(self, vertex: int) -> tuple[int, int | None] | None:
+    def _given(self, vertex: int) -> Given | None:
         """Queue the length of what the first op takes, where it is a linear map that saved it."""
         node = self.measured.nodes[vertex]
         for name in _GIVEN.get(self.graph.ops[vertex].kind, ()):
             value = _saved(node, name, None)
             signal = None if value is None else ForwardSignal.of(value, self.batch)
             if signal is not None:
-                return signal.queue(self.reducer)
+                squares = value.detach().reshape(len(value), -1).float().square().sum(dim=1)
+                unlike = (squares / squares.mean()).var(correction=0)
+                return Given(*signal.queue(self.reducer), self.reducer.scalar(unlike))
         return None
 
     # --- shape ---------------------------------------------------------------------------------
