@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from unvanish.meanfield.stages import Effect, Signal, Stage
 
+_NOTHING = 1e-30  # of an error that a norm, or a measurement, has wiped out
 NORMAL_90 = 1.6448536269514722  # standard deviations to either side that hold 90 %
 
 
@@ -31,6 +32,8 @@ class Predicted:
     The gain is that of the median network. NaN where theory has nothing to say; `total` and the
     spreads are then NaN from there to the input. `amplification` is log10 of the factor by which
     a small relative error of the first length has grown behind this stage (∏ χ∥ q/q').
+    `by_lengths` is the part of the total's variance (of the natural logarithm of its square) that
+    finite width brings about by moving lengths: to first order, so no longer right where large.
     """
 
     gain: float
@@ -38,6 +41,7 @@ class Predicted:
     total: float
     total_spread: float
     amplification: float
+    by_lengths: float
     reason: str | None
 
 
@@ -58,15 +62,16 @@ def predict(
     """
     passages = _forward(steps, start)
     found: list[Predicted] = []
-    total = variance = adjoint = 0.0  # adjoint: d log of all gains above / d log length here
+    total = variance = lengths = adjoint = 0.0  # adjoint: d log of all gains above / d log length here
     for effect, grown in reversed(passages):
         direct = effect.variance(own, alike)
-        pairs = _between(own, effect)
-        by_length = adjoint * (adjoint * effect.injected + 2.0 * effect.along) * pairs
+        common = own + (1.0 - own) * effect.between
+        by_length = adjoint * (adjoint * effect.injected + 2.0 * effect.along) * common
         # Of a logarithm, median and mean lie half the variance below the logarithm of the mean.
-        gain = effect.log_gain - 0.5 * direct
+        gain = effect.log_gain + effect.median * direct
         total += gain
         variance += max(direct + by_length, 0.0)
+        lengths += abs(by_length)
         adjoint = effect.of_length + effect.passes * adjoint
         found.append(
             Predicted(
@@ -74,12 +79,13 @@ def predict(
                 spread=_half(math.sqrt(direct)),
                 total=_half(total + _over_samples(unlike * grown**2, adjoint)),
                 total_spread=_half(math.sqrt(variance)),
-                amplification=math.log10(grown * max(abs(effect.passes), 1e-300)),
+                amplification=math.log10(max(grown * abs(effect.passes), _NOTHING)),
+                by_lengths=lengths,
                 reason=effect.reason,
             )
         )
         # Two unlike gradients stay as unlike as chance lets them be: ρ² is 1/n behind n units.
-        chance = (1.0 - own) / effect.units if effect.matrix and effect.units else 0.0
+        chance = (1.0 - own) * effect.fresh
         alike = min(1.0, own + max(alike - own, 0.0) * effect.decay**2 + chance)
     return found[::-1]
 
@@ -92,9 +98,9 @@ def _forward(steps: Sequence[Step], start: Signal | None) -> list[tuple[Effect, 
         effect, after = step.stage.through(signal)
         found.append((effect, grown))
         if after is None:
-            signal, grown = step.measured, 1e-30
+            signal, grown = step.measured, _NOTHING
         else:
-            grown = max(grown * abs(effect.passes), 1e-30) if signal is not None else 1e-30
+            grown = max(grown * abs(effect.passes), _NOTHING) if signal is not None else _NOTHING
             signal = after
     return found
 
@@ -106,13 +112,6 @@ def _over_samples(variance: float, adjoint: float) -> float:
     go like qᵃ, a being `adjoint`: ½ a (a − 1) · variance. Held below 1, where it is no correction.
     """
     return min(1.0, 0.5 * variance * adjoint * (adjoint - 1.0))
-
-
-def _between(own: float, effect: Effect) -> float:
-    """Return the share of a length's fluctuation that all samples of a batch have in common."""
-    if effect.kurtosis <= 1.0:
-        return 1.0
-    return own + (1.0 - own) * (effect.pair_kurtosis - 1.0) / (effect.kurtosis - 1.0)
 
 
 def _half(natural: float) -> float:

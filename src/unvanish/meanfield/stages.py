@@ -23,12 +23,16 @@ _FEW = 5
 
 @dataclass(frozen=True, slots=True)
 class Signal:
-    """Activations of a wide layer, by unit: E h², E h·h' over two samples, E h, and their law."""
+    """Activations of a wide layer, by unit: E h², E h·h' over two samples, E h, and their law.
+
+    `fixed` tells that a norm has given each sample exactly this length.
+    """
 
     second: float
     shared: float
     mean: float = 0.0
     gaussian: bool = True
+    fixed: bool = False
 
     @property
     def correlation(self) -> float:
@@ -42,43 +46,48 @@ class Signal:
 class Effect:
     """What a stage does to the squared norm of the gradient, and to small changes of length.
 
-    `log_gain` is the natural logarithm of its factor, averaged over weights. With n units, its
-    variance over weights is (`matrix` · 2 + 3(κ − 1))/n for one sample, with the κ of the slopes;
-    `pair_kurtosis` and `decay` (of the correlation of two samples' gradients) say how much of that
-    a batch averages away. `of_length` is d log gain/d log q, `passes` d log q'/d log q;
-    `injected` the relative variance that finite width adds to the length, `along` its covariance
-    with the log-gain. `reason` says why theory does not apply, or is not to be trusted.
+    `log_gain` is the natural logarithm of its factor, averaged over weights; that of the median
+    network lies `median` times its variance above. Four numbers make the variance (`variance`),
+    over `units` units. `decay` is that of the correlation of two samples' gradients, and `fresh`
+    the square of one that chance makes. `of_length` is d log gain/d log q, `passes`
+    d log q'/d log q; `injected` the relative variance that finite width adds to the length, `along`
+    its covariance with the log-gain, and `between` the share of it that unlike samples have in
+    common. `reason` says why theory does not apply, or is not to be trusted.
     """
 
     log_gain: float = 0.0
+    median: float = -0.5
     units: int = 0
     matrix: float = 0.0
-    kurtosis: float = 1.0
-    pair_kurtosis: float = 1.0
+    alone: float = 0.0
+    pair: float = 0.0
+    crossed: float = 0.0
     decay: float = 1.0
+    fresh: float = 0.0
     of_length: float = 0.0
     passes: float = 1.0
     injected: float = 0.0
     along: float = 0.0
+    between: float = 1.0
     reason: str | None = None
 
     def variance(self, own: float, alike: float) -> float:
         """Return the variance of `log_gain` over weights, for a batch.
 
-        Σ pᵢ pⱼ over pairs of samples, pᵢ being a sample's share of the squared gradient: `own` is
-        Σ pᵢ², and `alike` Σ pᵢ pⱼ ρᵢⱼ² with the correlations ρ of their gradients (one over the
-        participation ratio). Weights and slopes are drawn once for all samples: for one sample it
-        is (3κ − 1)/n a layer (Hanin & Nica 2020).
+        Weights and slopes are drawn once for all samples, so it is a sum over pairs of them: with a
+        sample's share pᵢ of the squared gradient, and the correlations ρ of gradients, `own` is
+        Σ pᵢ² and `alike` Σ pᵢ pⱼ ρᵢⱼ² (one over the participation ratio). For one sample a layer has
+        (3κ − 1)/n (Hanin & Nica 2020): 2/n by the weights, 3(κ − 1)/n by the slopes.
         """
         if not self.units:
             return 0.0
-        apart = alike - own
-        slopes = (
-            3.0 * (self.kurtosis - 1.0) * own
-            + (self.pair_kurtosis - 1.0) * (1.0 - own)
-            + 2.0 * (self.pair_kurtosis - 1.0) * apart
+        parts = (
+            2.0 * self.matrix * alike,
+            self.alone * own,
+            self.pair * (1.0 - own),
+            self.crossed * (alike - own),
         )
-        return (2.0 * self.matrix * alike + max(slopes, 0.0)) / self.units
+        return max(math.fsum(parts), 0.0) / self.units
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +109,13 @@ class Weights:
     def through(self, signal: Signal | None) -> tuple[Effect, Signal | None]:
         """Return the effect, and the signal behind; None: not known."""
         power = self.variance * self.share
-        effect = Effect(_log(power), self.units, self.drawn, reason=self.reason)
+        effect = Effect(
+            _log(power),
+            units=self.units,
+            matrix=self.drawn,
+            fresh=self.drawn / self.units,
+            reason=self.reason,
+        )
         if signal is None:
             return effect, None
         second = power * signal.second + self.bias
@@ -131,17 +146,21 @@ class Slope:
         e = expectations(self.activation, q)
         if not (e.slope_second > 0.0 and math.isfinite(e.second) and math.isfinite(e.kurtosis)):
             return _silent(_("every slope is 0, or it grows too fast")), None
+        held = 2.0 if signal.fixed else 0.0  # n/2 times the variance that ‖z‖²/n does not have
+        common = max(0.0, e.pair_kurtosis(c) - 1.0)
         inside = max(1e-12, e.slope_product(c) / e.slope_second)
         effect = Effect(
             log_gain=math.log(e.slope_second),
             units=self.units,
-            kurtosis=e.kurtosis,
-            pair_kurtosis=max(1.0, e.pair_kurtosis(c)),
+            alone=3.0 * (e.kurtosis - 1.0),
+            pair=common,
+            crossed=2.0 * common,
             decay=inside,
             of_length=e.slope_elasticity,
             passes=e.length_elasticity,
-            injected=max(e.fourth - 1.0, 0.0) / self.units,
-            along=(e.mixed - 1.0) / self.units,
+            injected=max(e.fourth - 1.0 - held * e.length_elasticity**2, 0.0) / self.units,
+            along=(e.mixed - 1.0 - held * e.length_elasticity * e.slope_elasticity) / self.units,
+            between=common / (e.kurtosis - 1.0) if e.kurtosis > 1.0 + 1e-9 else c * c,
         )
         return effect, Signal(e.second, e.product(c), e.mean, gaussian=False)
 
@@ -151,13 +170,14 @@ class Norm:
     """A normalisation: over the units ("layer", "rms") or over the batch ("batch").
 
     `gain` and `shift` are the mean squares of its scale and shift; `entries` is what one statistic
-    is formed of. For "batch", `following` is the activation that it feeds.
+    is formed of, over `samples` samples. For "batch", `following` is the activation that it feeds.
     """
 
     kind: str
     gain: float
     shift: float
     entries: int
+    samples: int = 1
     eps: float = 0.0
     following: Activation | None = None
 
@@ -174,10 +194,18 @@ class Norm:
         if self.kind == "batch":
             reason = self._untrusted()
             correction = _few_samples(self.following, self.entries)
+        # The length of a sample of n Gaussian units is known to √(2/n). Over a batch the theory's
+        # equally correlated samples are an idealisation: at 64 of them off by 4 % a layer (digits).
+        noisy = 2.0 if signal.gaussian else 0.0
+        alike = signal.correlation**2
+        if self.kind == "batch":
+            noisy, alike = 0.5, 1.0
         effect = Effect(
             _log(correction * self.gain / (spread + self.eps)),
-            self.entries if self.kind != "batch" else 0,
-            matrix=1.0 if signal.gaussian else 0.0,
+            median=0.0 if self.kind == "batch" else 0.5,
+            units=self.samples if self.kind == "batch" else self.entries,
+            alone=noisy,
+            pair=noisy * alike,
             of_length=-1.0,
             passes=0.0,
             reason=reason,
@@ -207,6 +235,7 @@ class Norm:
             kept * shared * self.gain + self.shift,
             mean,
             signal.gaussian,
+            fixed=True,
         )
 
     def _untrusted(self) -> str | None:
@@ -283,13 +312,13 @@ class Sum:
             return _silent(reason or _("a branch has no gain")), None
         shares = [gain / total for gain in gains]
         effects = [effect for effect, _after in runs]
-        cross = sum(
-            shares[i] * shares[j] for i in range(len(shares)) for j in range(len(shares)) if i != j
-        )
+        squares = sum(share * share for share in shares)
+        moved = [s * s * _spread_of(e) for s, e in zip(shares, effects, strict=True)]
         whole = Effect(
             math.log(total),
-            self.units,
-            matrix=cross + sum(s * s * _spread_of(e) for s, e in zip(shares, effects, strict=True)),
+            units=self.units,
+            # a branch's gradient has a chance part along the skip's
+            matrix=2.0 * (1.0 - squares) + sum(moved) * self.units / 2.0,
             decay=sum(s * e.decay for s, e in zip(shares, effects, strict=True)),
             of_length=sum(s * e.of_length for s, e in zip(shares, effects, strict=True)),
             reason=reason,
@@ -317,7 +346,7 @@ Stage = Weights | Slope | Norm | Scale | Unknown | Sum
 
 def run(stages: Sequence[Stage], signal: Signal | None) -> tuple[Effect, Signal | None]:
     """Return the effect of stages in a row, given in forward order, as one."""
-    gain, decay, passes, of_length, units, spread = 0.0, 1.0, 1.0, 0.0, 0, 0.0
+    gain, decay, passes, of_length, spread = 0.0, 1.0, 1.0, 0.0, 0.0
     reason = None
     for stage in stages:
         effect, signal = stage.through(signal)
@@ -326,18 +355,23 @@ def run(stages: Sequence[Stage], signal: Signal | None) -> tuple[Effect, Signal 
         passes *= effect.passes
         decay *= effect.decay
         reason = reason or effect.reason
-        if effect.units:
-            spread += _spread_of(effect) / effect.units
-            units = max(units, effect.units)
+        spread += _spread_of(effect)
     whole = Effect(
-        gain, units, spread * units, decay=decay, of_length=of_length, passes=passes, reason=reason
+        gain,
+        units=1,
+        alone=spread,
+        pair=spread,
+        decay=decay,
+        of_length=of_length,
+        passes=passes,
+        reason=reason,
     )
     return whole, signal
 
 
 def _spread_of(effect: Effect) -> float:
-    """Return half of n times the variance of the log-gain, as if all samples were one."""
-    return 0.5 * effect.units * effect.variance(1.0, 1.0)
+    """Return the variance of the log-gain as if all samples were one."""
+    return effect.variance(1.0, 1.0)
 
 
 def _has_weights(branch: Sequence[Stage]) -> bool:

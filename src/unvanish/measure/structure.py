@@ -22,7 +22,7 @@ from unvanish.i18n import _
 from unvanish.meanfield.bridge import resolve
 from unvanish.meanfield.catalogue import find, named
 from unvanish.meanfield.activation import Activation
-from unvanish.meanfield.layers import taps_inside
+from unvanish.meanfield.layers import taps_kept
 from unvanish.meanfield.stages import Norm, Scale, Slope, Stage, Sum, Unknown, Weights
 from unvanish.measure.forward import ForwardSignal
 from unvanish.measure.graph import Edge, Graph, Node, Op
@@ -168,7 +168,9 @@ class _Reader:
     def _element(self, head: int, foot: int) -> Element:
         op = self.graph.ops[head]
         edges = self._below(head)
-        if [self.measured.vertex[edge.child] for edge in edges] == [foot]:
+        whole = head in self.measured.vertex_factor
+        feet = [self.measured.vertex[edge.child] for edge in edges]
+        if feet == [foot] or (whole and set(feet) == {foot}):
             return Element(head, foot, *self._stage(head, edges[0]))
         branches = [self._branch(edge, foot) for edge in edges] if op.kind == "Add" else []
         laters = [branch for branch in branches if branch is not None]
@@ -198,7 +200,9 @@ class _Reader:
                 for index in self.members.get(vertex, ())
                 for one in self.graph.consumers[index]
             } - {vertex}
-            if len(edges) != 1 or len(above) != 1:
+            below = {self.measured.vertex[one.child] for one in edges}
+            single = len(edges) == 1 or vertex in self.measured.vertex_factor
+            if len(below) != 1 or not single or len(above) != 1:
                 return None
             found.append(self._stage(vertex, edges[0])[1])
             vertex = self.measured.vertex[edges[0].child]
@@ -221,6 +225,9 @@ class _Reader:
                 return name, self._by_entry(op)
             if factor == "weight" and not whole:
                 return _weight_name(op), self._weights(op, node, shape)
+            if factor == "slope" and self._is_picked_from(vertex):
+                reason = _("the pooling behind it picks the greatest: measure, do not predict")
+                return op.activation or name, lambda _values: Unknown(reason)
             if factor == "slope":
                 activation = self._activation(vertex)
                 title = activation.name if activation else op.activation or _title(op, name)
@@ -233,6 +240,11 @@ class _Reader:
             # a saved tensor that was changed in place, or a node of another torch
             stage = Unknown(f"{type(error).__name__}")
         return name, lambda _values: stage
+
+    def _is_picked_from(self, vertex: int) -> bool:
+        """Whether max pooling follows: the gradient comes back where the slope is greatest."""
+        above = self._above(vertex)
+        return above is not None and "MaxPool" in self.graph.ops[above].kind
 
     def _scale(self, op: Op, node: Node, shape: tuple[int, ...] | None, factor: str) -> Stage:
         module = op.call.module if op.call is not None else None
@@ -396,32 +408,38 @@ class _Reader:
             for part in (weight, bias)
         ]
         eps = getattr(module, "eps", 1e-5)
+        samples = op.shapes[0][0]
 
         def later(values: Values) -> Stage:
             gain, shift = (
                 default if slot is None else 10.0 ** (2.0 * values[slot[0]]) / slot[1]
                 for slot, default in zip(slots, (1.0, 0.0), strict=True)
             )
-            return Norm(over, gain, shift, entries, float(eps or 0.0), following)
+            return Norm(over, gain, shift, entries, samples, float(eps or 0.0), following)
 
         return later
 
     def _following(self, vertex: int) -> Activation | None:
         """Return the activation that a norm feeds, straight or through views."""
+        above = self._above(vertex)
+        if above is None:
+            return None
+        factor = self.measured.vertex_factor.get(above, self.graph.ops[above].factor)
+        return self._activation(above) if factor == "slope" else None
+
+    def _above(self, vertex: int) -> int | None:
+        """Return the one vertex that takes what this one makes, looking through views."""
         for _step in range(4):
-            above = {
+            consumers = {
                 self.measured.vertex[edge.parent]
                 for index in self.members.get(vertex, ())
                 for edge in self.graph.consumers[index]
             } - {vertex}
-            if len(above) != 1:
+            if len(consumers) != 1:
                 return None
-            vertex = above.pop()
-            op = self.graph.ops[vertex]
-            if self.measured.vertex_factor.get(vertex, op.factor) == "slope":
-                return self._activation(vertex)
-            if op.kind not in _UNCHANGED:
-                return None
+            vertex = consumers.pop()
+            if self.graph.ops[vertex].kind not in _UNCHANGED:
+                return vertex
         return None
 
     def _units(self, op: Op) -> int:
@@ -484,7 +502,7 @@ def _share(weight: Tensor, node: Node, shape: tuple[int, ...] | None) -> float:
     kernel = tuple(weight.shape[2:])
     if shape is None or len(shape) != len(kernel) + 2:
         return 1.0
-    return taps_inside(
+    return taps_kept(
         kernel,
         shape[2:],
         padding=_saved(node, "_saved_padding", (0,) * len(kernel)),
