@@ -8,9 +8,11 @@ is resolved.
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
 from typing import Any
 
@@ -19,9 +21,9 @@ from torch import Tensor, nn
 
 from unvanish.errors import UnvanishError
 from unvanish.i18n import _
-from unvanish.meanfield.bridge import resolve
-from unvanish.meanfield.catalogue import find, named
 from unvanish.meanfield.activation import Activation
+from unvanish.meanfield.bridge import resolve
+from unvanish.meanfield.catalogue import Entry, build, find, named
 from unvanish.meanfield.layers import taps_kept
 from unvanish.meanfield.stages import Norm, Scale, Slope, Stage, Sum, Unknown, Weights
 from unvanish.measure.forward import ForwardSignal
@@ -48,7 +50,7 @@ _GIVEN = {
 }
 _TURNED = frozenset({"T", "Transpose", "Permute", "View", "ToCopy", "UnsafeView"})
 _ROWS = 8  # rows of a weight whose angles are looked at
-_ORTHOGONAL, _ALIKE = 0.05, 4.0  # of the angles that independent rows have, 1/√fan_in
+_ORTHOGONAL, _ALIKE = 0.0025, 16.0  # of the squared cosine of independent rows, 1/fan_in
 _OFF_CENTRE = 6.0  # standard errors by which a weight's mean may differ from 0
 # constructor arguments of the theory's activations -> what the autograd node calls them
 _SAVED = {
@@ -282,12 +284,8 @@ class _Reader:
             return named("selu")
         if op.kind == "PreluKernel":
             return named("prelu", negative_slope=op.negative_slope or 0.0)
-        given = {name: _saved(node, saved, None) for name, saved in _SAVED.items()}
-        known_names = entry.build.__code__.co_varnames[: entry.build.__code__.co_argcount]
-        return named(
-            entry.name,
-            **{n: float(v) for n, v in given.items() if v is not None and n in known_names},
-        )
+        given = {name: _saved(node, saved, None) for name, saved in _parameters_of(entry)}
+        return build(entry, **{n: float(v) for n, v in given.items() if v is not None})
 
     # --- weights -------------------------------------------------------------------------------
 
@@ -333,7 +331,7 @@ class _Reader:
 
         def later(values: Values) -> Stage:
             variance = 10.0 ** (2.0 * values[size]) / out
-            turned = None if angle is None else values[angle] * math.sqrt(fan_in)
+            turned = None if angle is None else values[angle] * fan_in
             reason = None
             if repeated:
                 reason = _("the same weights act again: measure, do not predict")
@@ -454,6 +452,13 @@ class _Reader:
         return shapes[edge.slot] if edge.slot < len(shapes) else ()
 
 
+@cache
+def _parameters_of(entry: Entry) -> tuple[tuple[str, str], ...]:
+    """Return the parameters of an activation, each with what its autograd node calls it."""
+    taken = inspect.signature(entry.build).parameters
+    return tuple((name, saved) for name, saved in _SAVED.items() if name in taken)
+
+
 def _weight_name(op: Op) -> str:
     return _("convolution") if op.kind.endswith("Convolution") else _("linear")
 
@@ -485,16 +490,16 @@ def _own_of(module: nn.Module | None, name: str) -> Tensor | None:
 
 
 def _angles(rows: Tensor, reducer: Reducer) -> int | None:
-    """Queue the root mean square cosine of a few rows; 1/√fan_in if they are independent."""
+    """Queue the mean squared cosine of a few rows; 1/fan_in if they are independent."""
     few = rows[:_ROWS].reshape(min(_ROWS, rows.shape[0]), -1)
     if len(few) < 2 or few.shape[1] < 2 * _ROWS or not few.is_floating_point():
         return None
-    few = few.float()
-    units = few / few.norm(dim=1, keepdim=True).clamp(min=1e-30)
-    gram = units @ units.mT
-    count = len(few) * (len(few) - 1)
-    off = gram.square().sum() - gram.diagonal().square().sum()
-    return reducer.scalar((off.clamp(min=0.0) / count).sqrt())
+    gram = few.float() @ few.float().mT
+    squares = gram.square()
+    sizes = gram.diagonal()
+    # Σ (wᵢ·wⱼ)² over pairs, by that of products of their squared lengths: the rows are of one size
+    off = squares.sum() - squares.diagonal().sum()
+    return reducer.scalar(off / (sizes.sum() ** 2 - squares.diagonal().sum()))
 
 
 def _share(weight: Tensor, node: Node, shape: tuple[int, ...] | None) -> float:
