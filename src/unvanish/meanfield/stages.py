@@ -225,8 +225,8 @@ class Norm:
         spread = self._spread(signal)
         kept = spread / (spread + self.eps)
         if self.kind == "batch":
-            less = self.gain / (self.entries - 1.0) if self.entries > 1 else 0.0
-            return Signal(kept * self.gain + self.shift, self.shift - less, 0.0, signal.gaussian)
+            # correlations of −1/(B − 1) are left to the correction for few samples
+            return Signal(kept * self.gain + self.shift, self.shift, 0.0, signal.gaussian)
         centred = self.kind == "layer"
         shared = (signal.shared - (signal.mean**2 if centred else 0.0)) / spread
         mean = 0.0 if centred else signal.mean * math.sqrt(self.gain * kept / spread)
@@ -318,7 +318,7 @@ class Sum:
             math.log(total),
             units=self.units,
             # a branch's gradient has a chance part along the skip's
-            matrix=2.0 * (1.0 - squares) + sum(moved) * self.units / 2.0,
+            matrix=1.0 - squares + sum(moved) * self.units / 2.0,
             decay=sum(s * e.decay for s, e in zip(shares, effects, strict=True)),
             of_length=sum(s * e.of_length for s, e in zip(shares, effects, strict=True)),
             reason=reason,
