@@ -16,6 +16,7 @@ import argparse
 import json
 import math
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -61,7 +62,7 @@ def accuracies(depth: int, steps: int) -> dict[str, float]:
     rate = torch.tensor([r for _ in SIGMA_W2 for r in RATES])[:, None, None]
     widths = [x.shape[1], *[WIDTH] * depth, 10]
     weights, biases = [], []
-    for n_in, n_out in zip(widths, widths[1:], strict=False):
+    for n_in, n_out in pairwise(widths):
         weights.append(scale * torch.randn(len(scale), n_in, n_out) / math.sqrt(n_in))
         biases.append(math.sqrt(SIGMA_B2) * torch.randn(len(scale), 1, n_out))
     parameters = [p.requires_grad_() for p in (*weights, *biases)]

@@ -9,7 +9,17 @@ from unvanish.meanfield import named, pairs
 from unvanish.meanfield.expectations import expectations
 from unvanish.meanfield.moments import moments
 
-NAMES = ["sigmoid", "tanh", "relu", "leaky_relu(0.2)", "gelu", "silu", "elu", "softplus", "hardtanh"]
+NAMES = [
+    "sigmoid",
+    "tanh",
+    "relu",
+    "leaky_relu(0.2)",
+    "gelu",
+    "silu",
+    "elu",
+    "softplus",
+    "hardtanh",
+]
 LENGTHS = [1e-3, 0.037, 0.3, 0.71, 1.0, 1.9, 5.3, 20.0, 300.0]
 
 

@@ -40,7 +40,7 @@ def plain(name: str, depth: int, sigma_w: float, sigma_b: float) -> list[Step]:
     [("tanh", 1.3, 0.3), ("relu", 2.0**0.5, 0.0), ("sigmoid", 3.0**-0.5, 0.1), ("gelu", 1.0, 0.4)],
 )
 def test_a_plain_network_is_that_of_propagate(name: str, sigma_w: float, sigma_b: float) -> None:
-    """Of one sample: mean, median and spread are those of `depth.propagate`, to the table's 2e-4."""
+    """Of one sample: mean, median and spread are those of `depth.propagate`, to 2e-4 a layer."""
     depth = 9
     found = predict(plain(name, depth, sigma_w, sigma_b), start=Signal(0.8, 0.3))
     profile = propagate(Layer(named(name), sigma_w, sigma_b), depth, 0.8, WIDTH)
@@ -50,7 +50,9 @@ def test_a_plain_network_is_that_of_propagate(name: str, sigma_w: float, sigma_b
     for layer in range(depth):
         pair = found[2 * layer].gain + found[2 * layer + 1].gain
         gain = profile.gains_log10[layer]
-        assert pair == pytest.approx(gain, abs=0.25 * 6.0 / WIDTH)  # median against mean: 3κ − 1 ≤ 6
+        assert pair == pytest.approx(
+            gain, abs=0.25 * 6.0 / WIDTH
+        )  # median against mean: 3κ − 1 ≤ 6
     totals = np.cumsum([one.gain for one in found[::-1]])[::-1]
     assert [one.total for one in found] == pytest.approx(totals.tolist())
 

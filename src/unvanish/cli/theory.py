@@ -26,8 +26,8 @@ def _help() -> str:
                 " correlations settle, and the greatest depth expected to train."
             ),
             _(
-                "ACTIVATION is a name such as gelu, leaky_relu(0.2) or elu(alpha=0.5); a function or"
-                " module by its dotted name, torch.nn.functional.gelu; or one of your own, an"
+                "ACTIVATION is a name such as gelu, leaky_relu(0.2) or elu(alpha=0.5); a function"
+                " or module by its dotted name, torch.nn.functional.gelu; or one of your own, an"
                 " element-wise function of a tensor, as FILE.py:FUNCTION. In Python,"
                 " unvanish.theory takes the same objects."
             ),

@@ -81,11 +81,16 @@ def expectations(activation: Activation, q: float) -> Expectations:
     else:
         row = weights @ np.stack([_row(activation, first + k) for k in range(4)])
     second, slope_second = math.exp(row[0]), math.exp(row[1])
+    lengths, slopes, kurtosis, fourth, mixed = (float(number) for number in row[3:_SINGLE])
     return Expectations(
-        second,
-        slope_second,
-        float(row[2]) * math.sqrt(second),
-        *(float(number) for number in row[3:_SINGLE]),
+        second=second,
+        slope_second=slope_second,
+        mean=float(row[2]) * math.sqrt(second),
+        length_elasticity=lengths,
+        slope_elasticity=slopes,
+        kurtosis=kurtosis,
+        fourth=fourth,
+        mixed=mixed,
         series=row[_SINGLE:].reshape(3, _TERMS + 1),
     )
 

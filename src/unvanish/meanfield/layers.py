@@ -256,7 +256,7 @@ def taps_kept(
 
 def _starts(kernel: int, size: int, padding: int, stride: int, dilation: int) -> Array:
     """Return where the windows of a convolution begin."""
-    return np.arange(-padding, size + padding - dilation * (kernel - 1), stride)
+    return np.arange(-padding, size + padding - dilation * (kernel - 1), stride, dtype=np.float64)
 
 
 def attention(

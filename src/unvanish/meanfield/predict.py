@@ -62,7 +62,9 @@ def predict(
     """
     passages = _forward(steps, start)
     found: list[Predicted] = []
-    total = variance = lengths = adjoint = 0.0  # adjoint: d log of all gains above / d log length here
+    total = variance = lengths = adjoint = (
+        0.0  # adjoint: d log of all gains above / d log length here
+    )
     for effect, grown in reversed(passages):
         direct = effect.variance(own, alike)
         common = own + (1.0 - own) * effect.between

@@ -76,8 +76,8 @@ class Effect:
 
         Weights and slopes are drawn once for all samples, so it is a sum over pairs of them: with a
         sample's share pᵢ of the squared gradient, and the correlations ρ of gradients, `own` is
-        Σ pᵢ² and `alike` Σ pᵢ pⱼ ρᵢⱼ² (one over the participation ratio). For one sample a layer has
-        (3κ − 1)/n (Hanin & Nica 2020): 2/n by the weights, 3(κ − 1)/n by the slopes.
+        Σ pᵢ² and `alike` Σ pᵢ pⱼ ρᵢⱼ² (one over the participation ratio). For one sample a layer
+        has (3κ − 1)/n (Hanin & Nica 2020): 2/n by the weights, 3(κ − 1)/n by the slopes.
         """
         if not self.units:
             return 0.0

@@ -359,7 +359,6 @@ class BackwardPass:
         ratio = (trace / _not_zero(norm)) ** 2
         self.participation[row] = self.reducer.scalar(ratio)
 
-
     def _see_alike(self, gradient: Tensor) -> None:
         """Queue how alike the gradients gᵢ of the samples are, pᵢ = ‖gᵢ‖²/Σ‖gⱼ‖² being their parts.
 

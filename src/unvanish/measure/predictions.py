@@ -50,9 +50,7 @@ def predictions(
     return _records(structure, numbers, names, found)
 
 
-def after_training(
-    predicted: Sequence[LayerPrediction], steps: int
-) -> tuple[LayerPrediction, ...]:
+def after_training(predicted: Sequence[LayerPrediction], steps: int) -> tuple[LayerPrediction, ...]:
     """Return predictions as they are to be read after `steps` steps of an optimiser."""
     if not steps:
         return tuple(predicted)

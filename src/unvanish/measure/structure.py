@@ -1,4 +1,4 @@
-"""What theory needs to know of a traced network: its trunk as stages, and how large its weights are.
+"""What theory needs to know of a traced network: its trunk as stages, and the sizes of weights.
 
 Read off the autograd graph before the backward, while its nodes still know their parameters. The
 trunk is what lies between the network's output and its input: ops in a row, and sums of branches
@@ -37,10 +37,9 @@ Later = Callable[[Values], Stage]  # a stage, once the reducer's values are know
 
 _LINEAR = frozenset({"Addmm", "Mm", "Linear", "MkldnnLinear"})
 _UNCHANGED = frozenset(
-    """
-    View Reshape ReshapeAlias UnsafeView Transpose Permute T Unsqueeze Squeeze Clone ToCopy Alias
-    Contiguous Flatten Movedim Swapaxes Identity Neg
-    """.split()
+    {"View", "Reshape", "ReshapeAlias", "UnsafeView", "Transpose", "Permute", "T", "Unsqueeze"}
+    | {"Squeeze", "Clone", "ToCopy", "Alias", "Contiguous", "Flatten", "Movedim", "Swapaxes"}
+    | {"Identity", "Neg"}
 )
 _GIVEN = {
     "Addmm": ("_saved_mat1",),
@@ -217,7 +216,7 @@ class _Reader:
         return self.stage_of(vertex, self._shape(edge))
 
     def stage_of(self, vertex: int, shape: tuple[int, ...] | None) -> tuple[str, Later]:
-        """Return the name and the stage of a vertex; `shape` is that of its data (None: unknown)."""
+        """Return the name and the stage of a vertex; `shape` is its data's, None where unknown."""
         op, node = self.graph.ops[vertex], self.measured.nodes[vertex]
         factor = self.measured.vertex_factor.get(vertex, op.factor)
         whole = vertex in self.measured.vertex_factor
@@ -252,11 +251,13 @@ class _Reader:
         module = op.call.module if op.call is not None else None
         if op.kind in _UNCHANGED:
             return Scale()
-        if isinstance(module, nn.modules.dropout._DropoutNd) and op.kind in ("Mul", "NativeDropout"):
-            return Scale(*[1.0 / (1.0 - module.p)] * 2, mask=True) if module.p < 1.0 else Scale(0.0)
+        if isinstance(module, nn.modules.dropout._DropoutNd) and op.kind in (
+            "Mul",
+            "NativeDropout",
+        ):
+            return _dropout(1.0 - module.p)
         if op.kind == "NativeDropout":
-            keep = 1.0 - float(_saved(node, "_saved_p", 0.0))
-            return Scale(1.0 / keep, 1.0 / keep, mask=True)
+            return _dropout(1.0 - float(_saved(node, "_saved_p", 0.0)))
         if op.kind in ("Mul", "Div") and len(op.edges) == 1:
             constant = _saved(node, "_saved_other", None)
             if isinstance(constant, Tensor) and constant.dim() == 0:
@@ -396,7 +397,12 @@ class _Reader:
         return kind, self._scaled(op, module, over, entries, self._following(vertex))
 
     def _scaled(
-        self, op: Op, module: nn.Module | None, over: str, entries: int, following: Activation | None
+        self,
+        op: Op,
+        module: nn.Module | None,
+        over: str,
+        entries: int,
+        following: Activation | None,
     ) -> Later:
         affine = {edge.input: self.graph.ops[edge.child].variable for edge in op.edges}
         weight = affine.get(1) if affine.get(1) is not None else _own_of(module, "weight")
@@ -457,6 +463,10 @@ def _parameters_of(entry: Entry) -> tuple[tuple[str, str], ...]:
     """Return the parameters of an activation, each with what its autograd node calls it."""
     taken = inspect.signature(entry.build).parameters
     return tuple((name, saved) for name, saved in _SAVED.items() if name in taken)
+
+
+def _dropout(keep: float) -> Stage:
+    return Scale(1.0 / keep, 1.0 / keep, mask=True) if keep > 0.0 else Scale(0.0, 0.0)
 
 
 def _weight_name(op: Op) -> str:

@@ -299,9 +299,7 @@ class PendingTrace:
             predictions=self._predictions(numbers, values),
         )
 
-    def _predictions(
-        self, numbers: Numbers, values: list[float]
-    ) -> tuple[LayerPrediction, ...]:
+    def _predictions(self, numbers: Numbers, values: list[float]) -> tuple[LayerPrediction, ...]:
         read = self._tracer.structure
         if read is None:
             return ()

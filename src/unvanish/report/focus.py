@@ -155,13 +155,11 @@ def rows(one: Focus) -> list[Row]:
     if one.trace is None:
         return []
     trace = one.trace
-    return layers.rows(
-        trace.layers, one.diagnosis.findings, one.run.always_dead, trace.predictions
-    )
+    return layers.rows(trace.layers, one.diagnosis.findings, one.run.always_dead, trace.predictions)
 
 
 def accounts(trace: Trace) -> list[str]:
-    """Say what the signal loses from the loss to the source, to which factors; the probe; theory."""
+    """Say what the signal loses on its way to the source, to which factors; the probe; theory."""
     found = []
     path, probe = trace.main_path, trace.probe
     whole = path.source_level_log10 - path.root_level_log10 if path is not None else math.nan

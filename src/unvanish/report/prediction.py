@@ -27,7 +27,7 @@ def covered(predictions: Sequence[LayerPrediction]) -> Sequence[LayerPrediction]
 
 
 def a_layer(predictions: Sequence[LayerPrediction]) -> tuple[float, float] | None:
-    """Return the predicted and the measured log-gain per layer with weights; None: there is none."""
+    """Return the predicted and the measured log-gain per layer with weights, if there is one."""
     layers = sum(one.factor == "weight" for one in predictions)
     if not layers or predictions[0].total_predicted_log10 is None:
         return None
