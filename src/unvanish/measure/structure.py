@@ -224,7 +224,8 @@ class _Reader:
         try:
             if factor == "weight" and op.kind == "Mul":
                 return name, self._by_entry(op)
-            if factor == "weight" and not whole:
+            frozen = op.kind in _LINEAR and _own(op, "weight") is not None
+            if (factor == "weight" or frozen) and not whole:
                 return _weight_name(op), self._weights(op, node, shape)
             if factor == "slope" and self._is_picked_from(vertex):
                 reason = _("the pooling behind it picks the greatest: measure, do not predict")
