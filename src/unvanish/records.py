@@ -266,7 +266,7 @@ class LayerPrediction:
     op: str  # autograd name
     module: str | None
     call: int
-    kind: str  # in words: "linear", "sigmoid", "LayerNorm", "sum of 2 branches"
+    kind: str  # what theory takes it for: "linear", "sigmoid", "LayerNorm", "sum" (of branches)
     factor: Factor
     measured_log10: float
     predicted_log10: float | None

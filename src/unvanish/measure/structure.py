@@ -76,7 +76,7 @@ class Element:
 
     head: int
     foot: int
-    name: str  # in words: "linear", "sigmoid", "sum of 2 branches"
+    name: str  # "linear", "sigmoid", "LayerNorm", "sum"
     later: Later
 
 
@@ -183,7 +183,7 @@ class _Reader:
         def later(values: Values) -> Stage:
             return Sum(tuple(tuple(one(values) for one in branch) for branch in laters), units)
 
-        return Element(head, foot, _("sum of {count} branches").format(count=len(laters)), later)
+        return Element(head, foot, "sum", later)
 
     def _plain_sum(self, op: Op, edges: list[Edge]) -> bool:
         """Whether an Add adds its inputs as they are: of one shape, none scaled."""
@@ -471,7 +471,7 @@ def _dropout(keep: float) -> Stage:
 
 
 def _weight_name(op: Op) -> str:
-    return _("convolution") if op.kind.endswith("Convolution") else _("linear")
+    return "convolution" if op.kind.endswith("Convolution") else "linear"
 
 
 def _title(op: Op, name: str) -> str:
