@@ -50,5 +50,5 @@ def command(reference: str, output: str | None, json_path: str | None, force: bo
     if files:
         verdict.write(diagnosis, 0, json=json_path, page=output, force=force, stream=sys.stderr)
         return
-    saved = directory / f"{run.id}{store.SUFFIX}"
-    show(Report(diagnosis, saved if saved.exists() else None))
+    kept = any(summary.id == run.id for summary in store.runs(directory))
+    show(Report(diagnosis, directory / run.id if kept else None))
