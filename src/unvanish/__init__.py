@@ -28,6 +28,7 @@ _PUBLIC = {
     "check": "unvanish.checking",
     "critical": "unvanish.meanfield.facade",
     "gain": "unvanish.meanfield.facade",
+    "monitor": "unvanish.monitor",
     "theory": "unvanish.meanfield.facade",
     "watch": "unvanish.monitor.notebook",
 }
@@ -42,6 +43,7 @@ __all__ = [
     "check",
     "critical",
     "gain",
+    "monitor",
     "theory",
     "watch",
 ]
@@ -51,7 +53,11 @@ def __getattr__(name: str) -> Any:
     """Load a public name on first use (PEP 562)."""
     if name not in _PUBLIC:
         raise AttributeError(f"module 'unvanish' has no attribute {name!r}")
-    value = getattr(importlib.import_module(_PUBLIC[name]), name)
+    value = (
+        importlib.import_module("unvanish.monitor")  # a package that can be called
+        if name == "monitor"
+        else getattr(importlib.import_module(_PUBLIC[name]), name)
+    )
     globals()[name] = value
     return value
 

@@ -15,12 +15,14 @@ others read at the same time. Whatever may have written a record, reading it run
 from __future__ import annotations
 
 from unvanish.store.contract import Batch, Progress, RunStore, RunSummary, RunWriter
+from unvanish.store.database import NAME as DATABASE
 from unvanish.store.database import Database
 from unvanish.store.directory import begin, database_of, load, runs, save
 from unvanish.store.files import SUFFIX
 from unvanish.store.identity import new_id
 
 __all__ = [
+    "DATABASE",
     "SUFFIX",
     "Batch",
     "Database",
