@@ -9,7 +9,7 @@ MO := $(PO:.po=.mo)
 TEST_ENV := OMP_NUM_THREADS=1 PYTHONWARNINGS=default
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all lint format messages readme pictures clean bench-check bench-theory bench-verdicts
+.PHONY: $(shell grep -ohE '^[a-z-]+:' $(MAKEFILE_LIST) | tr -d :)
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -60,6 +60,9 @@ bench-verdicts: $(STAMP)  ## right verdicts on cases with known answers
 
 bench-theory: $(STAMP)  ## time of one activation's full theory
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/theory.py
+
+bench-page: $(STAMP)  ## time to open the report of a 500-layer, 1,000-sample run (needs Chromium)
+	$(BIN)/python benchmarks/page.py
 
 clean:  ## remove what the targets made
 	rm -rf $(VENV) $(MO) dist .pytest_cache .mypy_cache .ruff_cache

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from unvanish.cli import verdict
-from unvanish.cli.options import force_option, json_option, lang_option
-from unvanish.cli.output import check_output
+from unvanish.cli.options import ci_options, force_option, json_option, lang_option
 from unvanish.errors import UnknownNameError, UsageError, UserCodeError
 from unvanish.i18n import _
 
@@ -53,6 +52,7 @@ if TYPE_CHECKING:
 )
 @json_option
 @click.option("-o", "--output", "page", metavar="FILE", help=_("write an HTML report to FILE"))
+@ci_options
 @force_option
 @click.option("--save/--no-save", default=True, help=_("keep the result under .unvanish/"))
 @lang_option
@@ -62,22 +62,23 @@ def command(target: str, **options: Any) -> None:
     from unvanish.diagnose import failing
 
     start = Path.cwd()
-    for path in (options["json_path"], options["page"]):
-        if path is not None and path != "-":
-            check_output(path, options["force"])
+    targets = [options[name] for name in ("json_path", "page", "sarif_path")]
+    verdict.check_targets(targets, options["force"])
     function = _function(target)
     # What the user's code prints is not part of our output.
     with contextlib.redirect_stdout(sys.stderr):
         diagnosis = _diagnosis(function, target, start, options)
     status = 1 if failing(diagnosis, options["fail_on"]) else 0
     saved = store.save(diagnosis.run, start / ".unvanish") if options["save"] else None
-    if options["json_path"] != "-":
+    if "-" not in targets:
         verdict.show(diagnosis, sys.stdout, saved)
     verdict.write(
         diagnosis,
         status,
         json=options["json_path"],
         page=options["page"],
+        sarif=options["sarif_path"],
+        github=options["github"],
         force=options["force"],
         stream=sys.stderr,
     )
@@ -89,20 +90,13 @@ def _diagnosis(
 ) -> Diagnosis:
     from dataclasses import replace
 
-    from unvanish.checking import check
+    from unvanish.checking import check, returned
     from unvanish.diagnose.config import load_config
 
     config = load_config(start)
     config = config.narrowed(verdict.codes(options["select"]), verdict.codes(options["ignore"]))
     try:
-        made = function()
-        if not isinstance(made, tuple) or len(made) not in (3, 4):
-            raise UsageError(
-                _("{target} returned {kind}, not (model, batch, loss_fn)").format(
-                    target=target, kind=type(made).__name__
-                ),
-                _("Return a tuple of three, or of four with the optimiser."),
-            )
+        made = returned(function(), target)
         diagnosis = check(*made, probes=options["probes"], config=config)
     except UserCodeError as error:
         traceback.print_exception(error.__cause__ or error)
