@@ -60,4 +60,6 @@ def _leading(findings: Sequence[Finding]) -> list[Finding]:
 
 
 def _key(finding: Finding) -> tuple[str, str, str | None]:
-    return finding.code, finding.model, finding.where.module
+    # Once something is not finite, all is: where it is seen next is no cause of its own.
+    module = None if finding.verdict == "non-finite" else finding.where.module
+    return finding.code, finding.model, module

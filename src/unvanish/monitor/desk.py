@@ -149,10 +149,11 @@ class Desk:
 
     def _judge(self) -> list[Finding]:
         traces = self._lane.traces
-        few = traces
-        if len(traces) > _JUDGED_FIRST + _JUDGED_LAST:
-            few = [*traces[:_JUDGED_FIRST], *traces[-_JUDGED_LAST:]]
-        run = replace(self.run(), models=(self._model(tuple(few), self._history.steps()),))
+        middle = traces[_JUDGED_FIRST:-_JUDGED_LAST]
+        if middle:
+            broken = [trace for trace in middle if trace.nonfinite is not None]
+            traces = [*traces[:_JUDGED_FIRST], *broken[:1], *traces[-_JUDGED_LAST:]]
+        run = replace(self.run(), models=(self._model(tuple(traces), self._history.steps()),))
         raised = self._alarms.judge(diagnose(run, self._config))
         self.alarms += raised
         return raised

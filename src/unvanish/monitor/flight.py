@@ -92,11 +92,12 @@ class Flight:
         if step.look is None or step.levels is None or step.trace is None:
             return
         closing = step.trace.closing
-        for parameter, weight, update in zip(
-            step.look.parameters, step.levels.weight, step.levels.update, strict=False
+        levels = step.levels
+        for parameter, weight, change, update in zip(
+            step.look.parameters, levels.weight, levels.change, levels.update, strict=False
         ):
             group, lr = self._groups.get(id(parameter), (None, None))
             closing.updates[id(parameter)] = ParameterUpdate(update, lr, group)
-            if not_finite(update) and not not_finite(weight):
+            if not_finite(change) and not not_finite(weight):
                 closing.broken.add(id(parameter))
                 closing.optimizer = self._optimizer

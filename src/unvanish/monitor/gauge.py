@@ -45,7 +45,8 @@ class Look:
         if self.counts is not None:
             levels.zeros, levels.subnormals, levels.nonfinite = map(tuple, rest[:3])
         if self.update is not None:
-            levels.update = tuple(map(_ratio, rest[-1], weight))
+            levels.change = tuple(rest[-1])
+            levels.update = tuple(map(_ratio, levels.change, weight))
         return levels
 
     def _parts(self) -> list[Many]:
@@ -66,7 +67,8 @@ class Levels:
     zeros: tuple[float, ...] = ()
     subnormals: tuple[float, ...] = ()
     nonfinite: tuple[float, ...] = ()
-    update: tuple[float, ...] = ()
+    change: tuple[float, ...] = ()  # norm of what the step did
+    update: tuple[float, ...] = ()  # the same over the weight before it
 
     def readings(self, step: int) -> tuple[Readings, ...]:
         """Return what was read as records."""

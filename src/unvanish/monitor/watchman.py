@@ -90,7 +90,7 @@ class Monitor:
         self.closed = False
         self.own = 0.0  # seconds of ours in the step under way
         self.lock = threading.RLock()
-        self._model = weakref.ref(model, lambda _gone: self.close())
+        self._model = weakref.ref(model)
         self._optimizers = [weakref.ref(one) for one in optimizers]
         self._rank = rank
         self._traces = options.level != "cheap"
@@ -122,6 +122,7 @@ class Monitor:
         self._listener.install()
         self._clipping.install()
         self._prepare()
+        weakref.finalize(model, _close, weakref.ref(self)).atexit = False
 
     # --- what the user sees --------------------------------------------------------------------
 
@@ -491,6 +492,13 @@ class Monitor:
         if self._waiting:
             self._launch(self._alive())
         self._land_all()
+
+
+def _close(reference: weakref.ref[Monitor]) -> None:
+    """Stop watching a model that is gone."""
+    monitor = reference()
+    if monitor is not None:
+        monitor.close()
 
 
 def _scale_of(call: BackwardCall) -> Reading:
