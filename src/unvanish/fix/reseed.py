@@ -25,7 +25,7 @@ def offset_python(trial: int) -> None:
 
 def offset_numpy(trial: int) -> None:
     """Offset the seeds of numpy, if it is imported, and seed its global generator."""
-    numpy = sys.modules.get("numpy")
+    numpy: Any = sys.modules.get("numpy")
     if numpy is None or getattr(numpy.random.seed, "__unvanish__", False):
         return
     numpy.random.seed = _offset(numpy.random.seed, trial)
@@ -35,7 +35,7 @@ def offset_numpy(trial: int) -> None:
 
 def offset_torch(trial: int) -> None:
     """Offset the seeds of torch, and seed its global generators."""
-    torch = sys.modules["torch"]
+    torch: Any = sys.modules["torch"]
     torch.manual_seed = _offset(torch.manual_seed, trial)
     torch.random.manual_seed = torch.manual_seed
     plain = torch.Generator

@@ -97,7 +97,8 @@ class Surgeon:
             return
         seen = Seen(unwrapped(module), arguments, keywords, [None] * len(tensors))
         for position, tensor in enumerate(tensors):
-            tensor.register_hook(_keeper(seen, position))
+            hooked: Any = tensor  # torch leaves this method untyped
+            hooked.register_hook(_keeper(seen, position))
         self._calls = [*self._calls[-15:], seen]
 
     def _call_of(self, optimizer: Optimizer) -> Seen | None:
