@@ -29,6 +29,7 @@ from unvanish.initialisation.plan import InitPlan, InitRow, Source
 from unvanish.initialisation.special import special
 from unvanish.initialisation.structure import End, Structure, in_module_order, read
 from unvanish.initialisation.weights import Around, Draft, Target, weight_and_bias
+from unvanish.measure.names import unwrapped
 
 
 def init_(
@@ -62,6 +63,7 @@ def init_(
     NoSignalError where its output depends on no parameter that requires a gradient.
     """
     _require_usable(model, batch, scheme, loss_fn)
+    model = unwrapped(model)
     chosen: Scheme = scheme  # type: ignore[assignment] # one of SCHEMES, as checked
     owned = parameters_of(model)
     generator = generator or _from_global_state()

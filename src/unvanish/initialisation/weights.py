@@ -161,6 +161,8 @@ def _scale(around: Around) -> tuple[float, list[str]]:
 
 def _gain_in_front(around: Around) -> tuple[float, list[str]]:
     front = around.front
+    if around.site.recurrent:
+        return 1.0, [_("keeps the state's norm, and the gradient's, over time")]
     if front is not None:
         name = front.activation.name if front.activation else _("an unknown activation")
         texts = {
