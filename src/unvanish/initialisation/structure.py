@@ -8,6 +8,7 @@ their inputs part, which is the immediate dominator of the sum.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -96,7 +97,8 @@ class _Reader:
     def __init__(self, measured: BackwardPass, names: Mapping[int, str]) -> None:
         self.measured, self.names = measured, names
         self.graph = measured.graph
-        self.activations: dict[int, Activation | None] = {}
+        self.activations: dict[int, Activation | None] = {}  # by vertex
+        self.modules: dict[int, Activation | None] = {}  # by id: one may be called a hundred times
 
     def structure(self) -> Structure:
         found = Structure()
@@ -192,12 +194,11 @@ class _Reader:
         op = self.graph.ops[vertex]
         whole = vertex in self.measured.vertex_factor
         module = op.call.module if op.call is not None and not op.call.has_children else None
-        try:
-            if module is not None and (whole or "activation" in type(module).__module__):
-                return resolve(module)
-            return _of_node(op, self.measured.nodes[vertex])
-        except UnvanishError:
-            return None
+        if module is not None and (whole or "activation" in type(module).__module__):
+            if id(module) not in self.modules:
+                self.modules[id(module)] = _quietly(lambda: resolve(module))
+            return self.modules[id(module)]
+        return _quietly(lambda: _of_node(op, self.measured.nodes[vertex]))
 
     # --- runs, sums ----------------------------------------------------------------------------
 
@@ -377,14 +378,15 @@ def in_module_order(model: nn.Module, names: Mapping[int, str]) -> Structure:
         elif "activation" in type(module).__module__ and not isinstance(
             module, nn.MultiheadAttention
         ):
-            between.append(End("activation", -1, _quietly(module)))
+            between.append(End("activation", -1, _quietly(functools.partial(resolve, module))))
     if last is not None:
         last.after = (*between, End("output", -1))
     return found
 
 
-def _quietly(module: nn.Module) -> Activation | None:
+def _quietly(read: Callable[[], Activation | None]) -> Activation | None:
+    """Return what `read` returns, None where it is no activation that theory can use."""
     try:
-        return resolve(module)
+        return read()
     except UnvanishError:
         return None
