@@ -12,7 +12,7 @@ import click
 from unvanish._version import __version__
 from unvanish.cli.options import force_option, json_option, lang_option
 from unvanish.cli.output import check_output, show, write_output
-from unvanish.cli.target import function_of
+from unvanish.cli.usercode import called, load
 from unvanish.errors import UsageError, UserCodeError
 from unvanish.i18n import _
 
@@ -64,10 +64,11 @@ def command(target: str, **options: Any) -> None:
     json_path = options["json_path"]
     if json_path is not None:
         check_output(json_path, options["force"])
-    function = function_of(target)
+    given = load(target, example="unvanish init train.py:make")
+    failed = _("{target} failed").format(target=target)
     # What the user's code prints is not part of our output.
     with contextlib.redirect_stdout(sys.stderr):
-        plan = _planned(function, target, options)
+        plan = _planned(lambda: called(given, failed), target, options)
     if json_path is not None:
         head = {"schema": SCHEMA, "tool_version": __version__, "kind": "init"}
         write_output(json_path, codec.dumps(head | codec.to_plain(plan)), options["force"])

@@ -1,8 +1,9 @@
-"""FILE.py:FUNCTION: the user's own file, imported as `python` would, and a function of it."""
+"""Objects of the user's own that a command line names: FILE.py:NAME, or a dotted name."""
 
 from __future__ import annotations
 
 import contextlib
+import importlib
 import importlib.util
 import sys
 from collections.abc import Callable
@@ -13,20 +14,24 @@ from unvanish.errors import UnknownNameError, UsageError, UserCodeError
 from unvanish.i18n import _
 
 
-def function_of(target: str) -> Callable[[], Any]:
-    """Return the function that `FILE.py:FUNCTION` names, called so that its failure is told."""
+def load(target: str, example: str) -> Any:
+    """Return the function that `FILE.py:FUNCTION` names; `example` is a command that would work.
+
+    Raises UsageError for a target of another form and a file that is not there, UnknownNameError
+    with the file's functions for a name that is not among them, UserCodeError if the file fails.
+    """
     file, _colon, name = target.rpartition(":")
     if not file or not name.isidentifier():
         raise UsageError(
             _("{target!r} does not name a function of a file").format(target=target),
-            _("Type for example: unvanish check train.py:make"),
+            _("Type for example: {example}").format(example=example),
         )
     path = Path(file)
     if not path.is_file():
         raise UsageError(
             _("there is no file {path}").format(path=path), _("Check the path and its spelling.")
         )
-    module = _user_code(lambda: _load(path), _("{path} failed").format(path=path))
+    module = called(lambda: _imported_file(path), _("{path} failed").format(path=path))
     if not callable(getattr(module, name, None)):
         known = sorted(
             key
@@ -36,10 +41,38 @@ def function_of(target: str) -> Callable[[], Any]:
         raise UnknownNameError(
             _("function of {path}").format(path=path), name, known, _("Name one of these.")
         )
-    return lambda: _user_code(getattr(module, name), _("{target} failed").format(target=target))
+    return getattr(module, name)
 
 
-def _user_code(call: Callable[[], Any], failed: str) -> Any:
+def imported(dotted: str) -> Any:
+    """Return the object of a dotted name such as torch.nn.functional.gelu.
+
+    Raises UsageError if there is no such module, or nothing of that name in it; UserCodeError if
+    importing it fails.
+    """
+    module_name, _dot, name = dotted.rpartition(".")
+    try:
+        found = importlib.util.find_spec(module_name) is not None
+    except (ImportError, ValueError):
+        found = False
+    if not found:
+        raise UsageError(
+            _("there is no module {name}").format(name=module_name),
+            _("Check the spelling, or name a function of a file: mine.py:act."),
+        )
+    module = called(
+        lambda: importlib.import_module(module_name), _("{path} failed").format(path=module_name)
+    )
+    if not hasattr(module, name):
+        raise UsageError(
+            _("{module} has no {name}").format(module=module_name, name=name),
+            _("Check the spelling, or name a function of a file: mine.py:act."),
+        )
+    return getattr(module, name)
+
+
+def called(call: Callable[[], Any], failed: str) -> Any:
+    """Return what the user's code returns; its failure becomes a UserCodeError."""
     try:
         return call()
     except Exception as error:
@@ -49,7 +82,7 @@ def _user_code(call: Callable[[], Any], failed: str) -> Any:
         ) from error
 
 
-def _load(path: Path) -> Any:
+def _imported_file(path: Path) -> Any:
     """Import a file as `python` would: its own directory comes first on the path."""
     sys.path.insert(0, str(path.resolve().parent))
     spec = importlib.util.spec_from_file_location(path.stem, path)
