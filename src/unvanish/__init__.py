@@ -31,6 +31,7 @@ _PUBLIC = {
     "critical": "unvanish.meanfield.facade",
     "gain": "unvanish.meanfield.facade",
     "init_": "unvanish.initialisation",
+    "monitor": "unvanish.monitor",
     "theory": "unvanish.meanfield.facade",
     "watch": "unvanish.monitor.notebook",
 }
@@ -47,6 +48,7 @@ __all__ = [
     "critical",
     "gain",
     "init_",
+    "monitor",
     "theory",
     "watch",
 ]
@@ -56,7 +58,11 @@ def __getattr__(name: str) -> Any:
     """Load a public name on first use (PEP 562)."""
     if name not in _PUBLIC:
         raise AttributeError(f"module 'unvanish' has no attribute {name!r}")
-    value = getattr(importlib.import_module(_PUBLIC[name]), name)
+    value = (
+        importlib.import_module("unvanish.monitor")  # a package that can be called
+        if name == "monitor"
+        else getattr(importlib.import_module(_PUBLIC[name]), name)
+    )
     globals()[name] = value
     return value
 

@@ -70,7 +70,20 @@ VERDICTS: tuple[Verdict, ...] = (
 )
 Severity = Literal["error", "warning", "info"]
 Training = Literal["falling", "stuck", "diverging", "too-short"]
-Ending = Literal["finished", "steps-reached", "exited", "crashed", "interrupted"]
+Ending = Literal[
+    "finished",
+    "steps-reached",
+    "exited",
+    "crashed",
+    "interrupted",
+    "running",  # read while it goes on
+    "killed",  # it left no end: killed, or its machine stopped
+]
+Phase = Literal[
+    "unscaled",
+    "scaled",  # a gradient scaler's factor is still in the gradients that the optimiser gets
+    "clipped",
+]
 GradientState = Literal["none", "zero", "nonfinite", "some"]
 CureStatus = Literal[
     "proven",
@@ -344,7 +357,45 @@ class StepRecord:
     loss: float  # unscaled; nan and inf as they were
     sampled: bool = False
     skipped: bool = False  # the scaler skipped the optimiser's step
-    backwards: int = 1  # backward passes since the last step
+    backwards: int = 1  # backward passes since the last step: accumulation
+    phase: Phase = "unscaled"  # of the gradients that the optimiser was given
+    loss_scale: float = 1.0  # of a gradient scaler
+    clip_log10: float | None = None  # factor of clipping, 0: it let them pass; None: none was seen
+    lr: tuple[float, ...] = ()  # by parameter group
+    rank: int = 0  # of the process that saw it
+    gradient_log10: float | None = None  # joint norm, unscaled; None: not measured at this step
+
+
+@dataclass(frozen=True, slots=True)
+class Readings:
+    """One quantity at one step, for many parameters or layers at once.
+
+    Norms and ratios are log10, and so are counts: `-inf` is none.
+    """
+
+    quantity: str  # "gradient", "weight", "update", "zeros", "subnormals", "nonfinite", "level"
+    step: int
+    names: tuple[str, ...]
+    values: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Incident:
+    """Something went wrong between two looks: what the last steps before it were like."""
+
+    step: int  # the first bad step that is known
+    seen_at: int  # the step at which it was noticed
+    kind: Literal["nonfinite", "spike"]
+    quantity: str  # "loss", "gradient" or "weight"
+    value: float
+    usual: float | None = None  # median of the steps before, for a spike
+    model: str = ""
+    parameter: str | None = None  # the first, in the model's order, that was not finite
+    guilty: NonFinite | None = None  # the op, where it was seen
+    command: str = ""  # runs the script again with that step sampled
+    steps: tuple[StepRecord, ...] = ()
+    readings: tuple[Readings, ...] = ()
+    traces: tuple[Trace, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -377,7 +428,7 @@ class Run:
     """A watched run, or one check: everything that diagnosis needs."""
 
     id: str
-    kind: Literal["run", "check", "watch"]
+    kind: Literal["run", "check", "watch", "monitor"]
     created: str  # ISO 8601, UTC
     command: tuple[str, ...]
     directory: str
@@ -389,6 +440,8 @@ class Run:
     error: str | None = None  # last line of the script's traceback
     notes: tuple[str, ...] = ()
     seconds: float = 0.0
+    alarms: tuple[Finding, ...] = ()  # raised while it ran
+    incidents: tuple[Incident, ...] = ()
 
 
 # --- what is concluded ---------------------------------------------------------------------------

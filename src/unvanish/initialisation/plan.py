@@ -5,10 +5,13 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from unvanish import words
 from unvanish.i18n import _
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 Action = Literal["set", "kept"]
 Source = Literal["batch", "guessed input", "module order"]
@@ -84,7 +87,7 @@ class InitPlan:
         return "\n".join(line.rstrip() for line in sheet.getvalue().splitlines())
 
 
-def plan_view(plan: InitPlan) -> Sequence[object]:
+def plan_view(plan: InitPlan) -> Sequence[RenderableType]:
     """Return the plan as rich renderables: a headline, the table, the notes."""
     from rich.table import Table
     from rich.text import Text

@@ -264,6 +264,14 @@ class PendingTrace:
 
     # --- the one transfer ----------------------------------------------------------------------
 
+    def send(self) -> None:
+        """Start to bring the numbers to the host; `replay` comes before it."""
+        self._tracer.reducer.send()
+
+    def ready(self) -> bool:
+        """Whether `resolve` would not have to wait for them."""
+        return self._tracer.reducer.ready()
+
     def resolve(self, updates: Mapping[int, ParameterUpdate] | None = None) -> Trace:
         """Bring the numbers to the host and return the trace. `updates` is by id of parameter."""
         tracer, names = self._tracer, self._names()

@@ -195,6 +195,8 @@ def ending(run: Run) -> str:
         "exited": _("called exit, code {code}"),
         "crashed": _("crashed: {error}"),
         "interrupted": _("interrupted"),
+        "running": _("still running"),
+        "killed": _("killed: it left no end"),
     }[run.ending]
     return text.format(code=run.exit_code, error=words.printable(run.error or ""))
 
