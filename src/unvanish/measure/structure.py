@@ -173,14 +173,26 @@ class _Reader:
         branches = [self._branch(edge, foot) for edge in edges] if op.kind == "Add" else []
         laters = [branch for branch in branches if branch is not None]
         if len(laters) < 2 or len(laters) < len(branches) or not self._plain_sum(op, edges):
-            reason = _REASONS.get(op.factor, lambda: _("paths that part and meet in another way"))()
-            return Element(head, foot, op.kind.lower(), lambda _values: Unknown(reason))
+            stage = Unknown(self._reason(head, foot))
+            return Element(head, foot, op.kind.lower(), lambda _values: stage)
         units = self._units(op)
 
         def later(values: Values) -> Stage:
             return Sum(tuple(tuple(one(values) for one in branch) for branch in laters), units)
 
         return Element(head, foot, "sum", later)
+
+    def _reason(self, head: int, foot: int) -> str:
+        """Say why a part between two ops is not known to theory: what is in it."""
+        inside, stack = {head}, [head]
+        while stack:
+            below = {self.measured.vertex[edge.child] for edge in self._below(stack.pop())}
+            fresh = below - inside - {foot}
+            inside |= fresh
+            stack.extend(fresh)
+        factors = {self.graph.ops[vertex].factor for vertex in inside}
+        told = next((_REASONS[name] for name in _REASONS if name in factors), None)
+        return told() if told else _("paths that part and meet in another way")
 
     def _plain_sum(self, op: Op, edges: list[Edge]) -> bool:
         """Whether an Add adds its inputs as they are: of one shape, none scaled."""
