@@ -14,7 +14,7 @@ CODE = "import torch\nfor module in model.modules():\n    module.slope = 1.0"
 
 
 def trainer() -> FakeTrainer:
-    """The cures "keep" and "swap" help; "noise" does nothing, "crash" fails, "bulky" does not fit."""
+    """Cures "keep" and "swap" help, "noise" does nothing, "crash" fails, "bulky" does not fit."""
 
     def score(treatment: Treatment, seed: int, steps: int) -> float:
         base = 0.02 * seed + (1.0 if steps < 100 else 0.0)

@@ -1,6 +1,4 @@
-"""The result of a search for cures in a terminal: the answer, what was tried, the proof, the code.
-"""
-
+"""The result of a search for cures in a terminal: answer, trials, proof, code."""
 from __future__ import annotations
 
 import io
@@ -21,6 +19,8 @@ from unvanish.report.encodable import Encodable
 WIDEST = 120
 _SPARKS = "▁▂▃▄▅▆▇█"
 _CURVE = 32  # columns of a curve of losses
+_NAME, _WIDE = 24, 40  # columns that a name of a cure has at least and at most
+_PREDICTED_FROM = 100  # columns of terminal from which predictions are shown too
 _MARKS: dict[CureStatus, str] = {"proven": "+", "failed": "!", "refused": "-"}
 _STYLES: dict[CureStatus, str] = {
     "proven": "bold green",
@@ -39,7 +39,7 @@ def text(fix: Fix, width: int = 100) -> str:
 
 def render(fix: Fix, console: Console) -> None:
     """Print the result on `console`."""
-    console.print(Report(fix))
+    console.print(Report(fix), crop=False)  # lines of code are there to be copied
 
 
 class Report:
@@ -76,30 +76,29 @@ class Report:
 def _ranking(fix: Fix, width: int) -> Table:
     """Return the cures in ranked order, with what became of them."""
     table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column(_("cure"), overflow="fold", max_width=max(16, width // 3))
+    longest = max(words.width(words.printable(cure.name)) for cure in fix.cures)
+    table.add_column(_("cure"), overflow="fold", min_width=min(longest, _NAME), max_width=_WIDE)
     table.add_column(_("outcome"), no_wrap=True)
-    table.add_column(_("first layer's gradient"), no_wrap=True)
     table.add_column(_("short"), justify="right", no_wrap=True)
     table.add_column(_("fresh seeds"), justify="right", no_wrap=True)
     table.add_column(_("better on"), no_wrap=True)
+    predicts = width >= _PREDICTED_FROM
+    if predicts:
+        table.add_column(_("first layer's gradient"), no_wrap=True)
     for cure in fix.cures:
-        proof = cure.proof
-        table.add_row(
+        row = [
             Text(words.printable(cure.name)),
             Text(fix_words.status_name(cure.status), style=_STYLES.get(cure.status, "dim")),
-            Text(fix_words.predicted(cure.predicted)),
             Text(words.NONE if cure.screened is None else words.loss(cure.screened)),
-            Text(words.NONE if proof is None else fix_words.span(proof.scores)),
-            Text(
-                ""
-                if proof is None
-                else _("{beaten} of {count}").format(beaten=proof.beaten, count=len(proof.seeds))
-            ),
-        )
+            Text(words.NONE if cure.proof is None else fix_words.span(cure.proof.scores)),
+            Text(fix_words.better_on(cure.proof)),
+        ]
+        if predicts:
+            row.append(Text(fix_words.predicted(cure.predicted)))
+        table.add_row(*row)
     short = words.NONE if fix.baseline_short is None else words.loss(fix.baseline_short)
     fresh = [score for seed, score in fix.baseline_scores.items() if seed != "0"]
-    untreated = Text(_("(untreated)"), style="dim")
-    table.add_row(untreated, "", "", Text(short), Text(fix_words.span(fresh)), "")
+    table.add_row(Text(_("(untreated)"), style="dim"), "", Text(short), Text(fix_words.span(fresh)))
     return table
 
 

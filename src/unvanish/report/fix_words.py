@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 
 from unvanish import words
 from unvanish.i18n import _
-from unvanish.records import Cure, CureStatus, Fix, Predicted
+from unvanish.records import Cure, CureStatus, Fix, Predicted, Proof
 from unvanish.report import focus
 
 TRAINED: tuple[CureStatus, ...] = ("proven", "measured", "tried", "screened-out")
@@ -86,6 +87,13 @@ def evidence(cure: Cure) -> str:
         cured=span(proof.scores),
         untreated=span(proof.baseline_scores),
     )
+
+
+def better_on(proof: Proof | None) -> str:
+    """Return on how many fresh seeds the cured network scored better, as "3 of 3"."""
+    if proof is None:
+        return ""
+    return _("{beaten} of {count}").format(beaten=proof.beaten, count=len(proof.seeds))
 
 
 def span(scores: Sequence[float]) -> str:
@@ -188,7 +196,7 @@ def band(curves: Sequence[Sequence[float]], points: int) -> list[tuple[float, fl
     points = min(points, length)
     edges = [round(i * length / points) for i in range(points + 1)]
     found = []
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in itertools.pairwise(edges):
         means = [sum(curve[start:end]) / (end - start) for curve in curves]
         known = sorted(mean for mean in means if math.isfinite(mean))
         if len(known) < len(means) / 2 or not known:
