@@ -253,6 +253,33 @@ class LossTerm:
 
 
 @dataclass(frozen=True, slots=True)
+class LayerPrediction:
+    """What mean-field theory says of one op of the trunk, beside what was measured.
+
+    A gain is predicted for the median network with weights and biases of the measured size, drawn
+    at random; `spread_log10` is its standard deviation over such networks. The totals are from the
+    network's output through this op, with the bounds that nine in ten networks keep. Numbers are
+    None where theory has nothing to say, and `flag` says why; with a number beside it, `flag` says
+    why not to trust it.
+    """
+
+    op: str  # autograd name
+    module: str | None
+    call: int
+    kind: str  # what theory takes it for: "linear", "sigmoid", "LayerNorm", "sum" (of branches)
+    factor: Factor
+    measured_log10: float
+    predicted_log10: float | None
+    spread_log10: float | None
+    total_measured_log10: float
+    total_predicted_log10: float | None
+    total_low_log10: float | None
+    total_high_log10: float | None
+    amplification_log10: float | None = None  # of a small relative error in the first length
+    flag: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Trace:
     """One backward pass, measured at every op."""
 
@@ -275,6 +302,7 @@ class Trace:
     op_count: int = 0
     ops: tuple[OpGain, ...] = ()
     notes: tuple[str, ...] = ()  # degradations: what could not be measured, and why
+    predictions: tuple[LayerPrediction, ...] = ()  # of the trunk's ops, in forward order
 
 
 # --- a run ---------------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ COMMANDS: dict[str, str] = {
     "fix": "fix",
     "chain": "chain",
     "theory": "theory",
+    "init": "init",
     "rule": "rule",
     "report": "report",
     "runs": "runs",

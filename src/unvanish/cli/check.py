@@ -12,7 +12,7 @@ import click
 
 from unvanish.cli import verdict
 from unvanish.cli.options import ci_options, force_option, json_option, lang_option
-from unvanish.cli.target import function_of
+from unvanish.cli.usercode import called, load
 from unvanish.errors import UserCodeError
 from unvanish.i18n import _
 
@@ -64,10 +64,11 @@ def command(target: str, **options: Any) -> None:
     start = Path.cwd()
     targets = [options[name] for name in ("json_path", "page", "sarif_path")]
     verdict.check_targets(targets, options["force"])
-    function = function_of(target)
+    given = load(target, example="unvanish check train.py:make")
+    failed = _("{target} failed").format(target=target)
     # What the user's code prints is not part of our output.
     with contextlib.redirect_stdout(sys.stderr):
-        diagnosis = _diagnosis(function, target, start, options)
+        diagnosis = _diagnosis(lambda: called(given, failed), target, start, options)
     status = 1 if failing(diagnosis, options["fail_on"]) else 0
     saved = store.save(diagnosis.run, start / ".unvanish") if options["save"] else None
     if "-" not in targets:

@@ -16,8 +16,9 @@ import click
 from unvanish.cli import verdict
 from unvanish.cli.options import force_option, json_option, lang_option
 from unvanish.cli.output import write_output
-from unvanish.cli.target import ScriptCommand, function_of, is_function
-from unvanish.errors import NoSignalError, UsageError, UserCodeError
+from unvanish.cli.target import ScriptCommand, is_function
+from unvanish.cli.usercode import called, load
+from unvanish.errors import UsageError, UserCodeError
 from unvanish.i18n import _
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ class _FixCommand(ScriptCommand):
     """Also takes options behind FILE.py:FUNCTION, and a bare `--json` in front of the target."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """See click."""
         words = list(args)
         for position, word in enumerate(words[:-1]):
             if word == "--json" and (is_function(words[position + 1]) or _script(words, position)):
@@ -166,7 +168,9 @@ def _of_function(target: str, options: dict[str, Any], progress: Progress) -> Fi
     from unvanish.fix.given import given
     from unvanish.fix.live import LiveTrainer
 
-    made = given(function_of(target), target)
+    function = load(target, example="unvanish fix train.py:make")
+    failed = _("{target} failed").format(target=target)
+    made = given(lambda: called(function, failed), target)
     trainer = LiveTrainer(
         made.model,
         made.batches,

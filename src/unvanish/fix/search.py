@@ -114,9 +114,9 @@ class Search:
         for rate in RATES:
             treatment = Treatment(lr_factor=rate)
             self._rates[rate] = self._train(treatment, 0, steps, treatment.label)
-        pair = self._pair()
-        if pair is not None:
-            self._tried.append(self._shortly(pair, steps))
+        for together in (self._pair(), self._slower()):
+            if together is not None:
+                self._tried.append(self._shortly(together, steps))
 
     def _diverse(self, fitting: Sequence[Candidate]) -> list[Candidate]:
         """Return the cures to try: by prior, but of those that swap and those that keep, both."""
@@ -140,6 +140,13 @@ class Search:
                 # A change of the network comes before one of its optimiser.
                 parts = sorted((one, other), key=lambda part: part.kind == "optimiser")
                 return _Tried(Treatment(tuple(part.name for part in parts)), tuple(parts))
+        return None
+
+    def _slower(self) -> _Tried | None:
+        """Return the best cure with a lower rate: a network that learns again may need one."""
+        for one in self._ranked():
+            if len(one.candidates) == 1 and one.candidates[0].kind == "structural":
+                return replace(one, treatment=Treatment(one.treatment.cures, RATES[1]), short=None)
         return None
 
     def _prove(self) -> None:
@@ -273,7 +280,7 @@ class Search:
         return outcome
 
     def _share(self) -> float:
-        expected = 1 + (self.budget.screened + 4) / SHORT + 2 * self.budget.seeds
+        expected = 1 + (self.budget.screened + 5) / SHORT + 2 * self.budget.seeds
         return min(0.99, self.spent / expected)
 
     # --- what came of it -----------------------------------------------------------------------

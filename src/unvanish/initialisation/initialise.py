@@ -147,6 +147,9 @@ class _Planner:
                 self.generator,
             ).correct()
         self._tell(gains)
+        for target in self.targets.values():
+            if forward is not None and target.centre and target.bias in self.drafts:
+                self.drafts[target.bias].what = _("minus the mean of each unit on the batch")
         rows = tuple(self._row(item, structure, gains) for item in self.owned.values())
 
         def record(applied: bool) -> InitPlan:
@@ -224,7 +227,7 @@ class _Planner:
 
     def _tell(self, gains: Gains) -> None:
         """Note the weights whose gains miss the tolerance."""
-        for gain, direction in ((gains.forward, _("forward")), (gains.backward, _("backward"))):
+        for gain, direction in ((gains.forward, _("Forward")), (gains.backward, _("Backward"))):
             missed = [
                 name
                 for name, value in gain.items()
@@ -233,8 +236,8 @@ class _Planner:
             if missed:
                 self.notes.append(
                     _(
-                        "{count} {direction} gains miss 1 by more than {tolerance:.0%}"
-                        " (first: {name}, ×{gain:.3f}): what lies between these layers does not"
+                        "{direction} gains that miss 1 by more than {tolerance:.0%}: {count}"
+                        " (first: {name}, ×{gain:.3f}). What lies between these layers does not"
                         " let both directions be 1."
                     ).format(
                         count=len(missed),
