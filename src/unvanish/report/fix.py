@@ -1,4 +1,5 @@
 """The result of a search for cures in a terminal: answer, trials, proof, code."""
+
 from __future__ import annotations
 
 import io
@@ -63,7 +64,8 @@ class Report:
             yield _ranking(fix, width)
             yield from _curves(fix, width)
             yield from (Text(line) for line in (fix_words.rates(fix), fix_words.tries(fix)) if line)
-            yield from _random(fix)
+            if fix.random_search is not None:
+                yield Text(fix_words.compared(fix.random_search))
             yield from _reasons(fix.cures)
             yield from _code(fix)
         yield from _listed(_("To be known of these trainings:"), fix.notes)
@@ -155,17 +157,6 @@ def _sparks(band: Sequence[tuple[float, float, float]], low: float, high: float)
 
 
 # --- in words ------------------------------------------------------------------------------------
-
-
-def _random(fix: Fix) -> Iterator[Text]:
-    found = fix.random_search
-    if found is not None:
-        best = words.printable(found.best) if found.best is not None else _("nothing")
-        yield Text(
-            _("Random search over the same cures proved {best} ({spent} trainings).").format(
-                best=best, spent=f"{found.trainings_spent:.1f}"
-            )
-        )
 
 
 def _reasons(cures: Sequence[Cure]) -> Iterator[RenderableType]:

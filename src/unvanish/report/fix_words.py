@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from unvanish import words
 from unvanish.i18n import _
-from unvanish.records import Cure, CureStatus, Fix, Predicted, Proof
+from unvanish.records import Cure, CureStatus, Fix, Predicted, Proof, RandomSearch
 from unvanish.report import focus
 
 TRAINED: tuple[CureStatus, ...] = ("proven", "measured", "tried", "screened-out")
@@ -163,6 +163,14 @@ def rates(fix: Fix) -> str:
         "After {steps} steps the untreated network stands at {score}; the learning rate {others}."
     ).format(
         steps=fix.short_steps, score=words.loss(fix.baseline_short), others=_(", ").join(parts)
+    )
+
+
+def compared(found: RandomSearch) -> str:
+    """Return what random search over the same cures came to."""
+    return _("Random search over the same cures proved {best} ({spent} trainings).").format(
+        best=words.printable(found.best) if found.best is not None else _("nothing"),
+        spent=f"{found.trainings_spent:.1f}",
     )
 
 
