@@ -11,7 +11,7 @@ trace = pending.resolve()                 # the one transfer
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Literal
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from unvanish.errors import NoSignalError
 from unvanish.i18n import _
-from unvanish.measure import assemble, nonfinite
+from unvanish.measure import assemble, derivatives, nonfinite
 from unvanish.measure.calls import CallLog, ModuleCall
 from unvanish.measure.dynamo import uncompiled, uncompiled_itself
 from unvanish.measure.graph import Graph
@@ -30,7 +30,14 @@ from unvanish.measure.passes import BackwardPass, ParameterSlots, prepare
 from unvanish.measure.path import Numbers
 from unvanish.measure.reduce import Reducer, join_log10
 from unvanish.measure.replay import Replayed, outputs_wanted, replay
-from unvanish.records import LayerSignal, NonFinite, ParameterSignal, Trace
+from unvanish.records import (
+    InnerDerivative,
+    LayerSignal,
+    NonFinite,
+    ParameterSignal,
+    StepGradient,
+    Trace,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +57,7 @@ class ParameterUpdate:
     update_ratio_log10: float
     lr: float | None = None
     group: int | None = None
+    taken_log10: float | None = None  # norm of `.grad` when the step began; None: it had none
 
 
 @dataclass(slots=True)
@@ -83,6 +91,8 @@ class BackwardTracer:
         self.nested: list[Nested] = []
         self.notes = list(dict.fromkeys(log.errors))
         self.loss_values = [root.detach() for root in roots]
+        self.leftover: dict[int, int] = {}
+        self.derivatives: list[tuple[int, list[int]]] = []
         self._running: list[int] = []
         self._original: Any = None
         if not any(root.grad_fn is not None for root in roots):
@@ -149,6 +159,16 @@ class BackwardTracer:
             self._original(tensors, *arguments, **keywords)
         finally:
             measured.detach()
+
+    def take_derivatives(self) -> None:
+        """Make the derivatives that were taken since the last backward part of this one."""
+        self.derivatives = self.log.derivatives.queue(self.reducer)
+
+    def note_leftover(self, parameters: Iterable[Tensor]) -> None:
+        """Take the size of the `.grad` that `parameters` hold before this pass adds its own."""
+        for parameter in parameters:
+            if parameter.grad is not None:
+                self.leftover[id(parameter)] = self.reducer.norm(parameter.grad)
 
     def leaves(self) -> list[Tensor]:
         """Return the leaf tensors of the graph, for a backward through `torch.autograd.grad`."""
@@ -250,8 +270,16 @@ class PendingTrace:
 
     # --- the one transfer ----------------------------------------------------------------------
 
-    def resolve(self, updates: Mapping[int, ParameterUpdate] | None = None) -> Trace:
-        """Bring the numbers to the host and return the trace. `updates` is by id of parameter."""
+    def resolve(
+        self,
+        updates: Mapping[int, ParameterUpdate] | None = None,
+        opened_for: Collection[int] = (),
+    ) -> Trace:
+        """Bring the numbers to the host and return the trace.
+
+        `updates` is by id of parameter. `opened_for` are the ids of the parameters for whose step
+        this pass was the first: gradients left over from before are theirs.
+        """
         tracer, names = self._tracer, self._names()
         values = tracer.reducer.resolve()
         for index in self._replayed.element_wise(values):
@@ -283,6 +311,36 @@ class PendingTrace:
             if tracer.options.keep_ops
             else (),
             notes=self._notes(),
+            derivatives=tuple(
+                InnerDerivative(order, derivatives.level(slots, values))
+                for order, slots in tracer.derivatives
+            ),
+            taken=self._step_gradient(values, updates or {}, opened_for),
+        )
+
+    def _step_gradient(
+        self,
+        values: list[float],
+        updates: Mapping[int, ParameterUpdate],
+        opened_for: Collection[int],
+    ) -> StepGradient | None:
+        """Return what the step took of the gradient, over the parameters that both concern."""
+        slots = self._gradient_slots()
+        taken = {
+            key: update.taken_log10
+            for key, update in updates.items()
+            if update.taken_log10 is not None and key in slots
+        }
+        if not taken:
+            return None
+        left = [
+            values[slot] for key, slot in self._tracer.leftover.items() if key in opened_for
+        ]
+        scale = math.log10(self._loss_scale) if self._loss_scale > 0 else 0.0
+        return StepGradient(
+            fresh_log10=join_log10([values[slots[key].gradient] for key in taken]) - scale,
+            taken_log10=join_log10(list(taken.values())),
+            leftover_log10=join_log10(left) if opened_for else None,
         )
 
     def _opened(self, numbers: Numbers, values: list[float]) -> dict[int, assemble.Opened]:
