@@ -6,6 +6,7 @@
     │   └── UnknownNameError         a name that is not in a list; the message shows the list
     ├── UserCodeError                the user's own script, model or loss failed (exit code 3)
     ├── NoSignalError                there was no backward signal to measure
+    ├── DependencyError              an optional package or program is missing
     ├── NotOurFileError              a file is not a record of ours, or of a newer version
     └── StorageError                 a record could not be written or read
 
@@ -64,6 +65,10 @@ class NoSignalError(UnvanishError):
     """No backward signal exists: nothing requires a gradient, or backward was never called."""
 
     exit_code = 3
+
+
+class DependencyError(UnvanishError):
+    """An optional package or program that this needs is not installed."""
 
 
 class NotOurFileError(UnvanishError):

@@ -14,6 +14,7 @@ import pytest
 from tests.report import builders
 from unvanish import figures, words
 from unvanish.figures import theme
+from unvanish.figures.heatmap import MOST_CELLS
 from unvanish.records import FACTORS, LayerSignal, MainPath, StepRecord, Trace
 
 DIAGNOSES = builders.every_diagnosis()
@@ -38,6 +39,7 @@ def every_figure(name: str) -> list[go.Figure]:
             found += [
                 figures.waterfall(trace.main_path),
                 figures.levels(model.traces, trace),
+                figures.heatmap(model.traces, trace),
                 figures.slopes(trace),
                 figures.forward(trace),
                 figures.parameters(trace),
@@ -377,3 +379,35 @@ def test_every_factor_has_its_own_look() -> None:
     assert set(theme.FILLS) == set(FACTORS)
     looks = {(fill.color, fill.pattern) for fill in theme.FILLS.values()}
     assert len(looks) == len(FACTORS)
+
+
+# --- the heat map --------------------------------------------------------------------------------
+
+
+def test_the_heat_map_holds_every_level_of_the_sampled_steps() -> None:
+    model = DIAGNOSES["vanishing"].run.models[0]
+    focus = model.traces[-1]
+    figure = figures.heatmap(model.traces, focus)
+    assert figure is not None
+    (cells,) = (trace for trace in figure.data if trace.type == "heatmap")
+    columns, _rows = figures.heat_lines(model.traces, focus)
+    for row, trace in zip(cells.z, model.traces, strict=True):
+        by_place = {(layer.module, layer.call, layer.op): layer for layer in trace.layers}
+        for value, column in zip(row, columns, strict=True):
+            level = by_place[column.module, column.call, column.op].level_log10
+            assert value == (level if level is not None and math.isfinite(level) else None)
+    assert list(cells.y) == [str(trace.step) for trace in model.traces]
+
+
+def test_the_heat_map_stays_light_at_a_thousand_samples() -> None:
+    model = DIAGNOSES["deep"].run.models[0]
+    trace = model.traces[0]
+    many = [replace(trace, step=step) for step in range(1000)]
+    columns, rows = figures.heat_lines(many, trace)
+    assert len(columns) * len(rows) <= MOST_CELLS
+    assert [rows[0].step, rows[-1].step] == [0, 999]
+
+
+def test_one_step_is_no_heat_map() -> None:
+    trace = first("vanishing")
+    assert figures.heatmap([trace], trace) is None

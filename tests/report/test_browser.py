@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 import time
@@ -122,7 +123,7 @@ def test_the_page_is_sound(
         )
         drawn = browser.execute_script(
             "return Array.from(document.querySelectorAll('.plot')).map(plot =>"
-            " [plot.id, plot.querySelectorAll('.points path, .lines path').length])"
+            " [plot.id, plot.querySelectorAll('.points path, .lines path, .hm image').length])"
         )
         assert drawn
         assert [identity for identity, marks in drawn if marks == 0] == []
@@ -130,7 +131,36 @@ def test_the_page_is_sound(
         assert browser.execute_script(CUT) == []
     # Whatever the browser has to complain of: scripts, the security policy, resources.
     assert browser.get_log("browser") == []
-    assert {url.split(":")[0] for url in requests_of(browser)} == {"file"}
+    # A heat map is drawn as an image inside the page, which is a data URL.
+    assert {url.split(":")[0] for url in requests_of(browser)} <= {"file", "data"}
+
+
+def test_the_data_of_a_picture_can_be_downloaded(
+    browser: Any, pages: dict[str, Path], tmp_path: Path
+) -> None:
+    show(browser, pages["hostile"])
+    browser.execute_cdp_cmd(
+        "Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(tmp_path)}
+    )
+    buttons = browser.execute_script(
+        "return Array.from(document.querySelectorAll('button.data')).map(b => b.dataset.of)"
+    )
+    for identity in buttons:
+        browser.execute_script(
+            f"document.querySelector('button.data[data-of=\"{identity}\"]').click()"
+        )
+        file = tmp_path / f"{identity}.csv"
+        deadline = time.monotonic() + 30
+        while not file.exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    with open(tmp_path / "levels-0.csv", encoding="utf-8-sig", newline="") as opened:
+        rows = list(csv.DictReader(opened))
+    drawn = browser.execute_script(
+        "return document.getElementById('levels-0').data.map(d => Array.from(d.y)).flat()"
+    )
+    assert [float(row["y"]) for row in rows] == drawn
+    assert not any(row["text"].startswith(("=", "+", "-", "@")) for row in rows)
 
 
 # Labels of one axis, or of the legend, that lie on each other.

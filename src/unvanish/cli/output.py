@@ -91,8 +91,8 @@ def check_output(path: str, force: bool = False) -> None:
         )
 
 
-def write_output(path: str, text: str, force: bool = False) -> None:
-    """Write `text` as UTF-8 to the file `path`, or to stdout where it is `-`.
+def write_output(path: str, text: str | bytes, force: bool = False) -> None:
+    """Write `text` (as UTF-8) or an image's bytes to the file `path`, or to stdout where it is `-`.
 
     A file appears whole or not at all: the text goes to a temporary file beside it that then takes
     its name. Devices and pipes (`/dev/null`) are written to as they are.
@@ -101,12 +101,12 @@ def write_output(path: str, text: str, force: bool = False) -> None:
         OutputExistsError: the file exists and `force` is false.
         StorageError: its directory does not exist, the disk is full, permission is missing.
     """
-    if path == "-":
+    if path == "-" and isinstance(text, str):
         _write_stdout(text, "utf-8")
         return
     check_output(path, force)
     target = Path(os.path.realpath(path))  # a link stays, and what it points to is replaced
-    data = text.encode("utf-8", "backslashreplace")
+    data = text.encode("utf-8", "backslashreplace") if isinstance(text, str) else text
     try:
         if target.exists() and not target.is_file():
             target.write_bytes(data)

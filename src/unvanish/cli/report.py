@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from unvanish.cli import verdict
 from unvanish.cli.options import force_option, json_option, lang_option
-from unvanish.cli.output import check_output, show
-from unvanish.errors import UsageError
+from unvanish.cli.output import check_output, show, write_output
+from unvanish.errors import NoSignalError, UnknownNameError, UsageError
 from unvanish.i18n import _
+from unvanish.report.pictures import PICTURES
+
+if TYPE_CHECKING:
+    from unvanish.records import Diagnosis
+
+_KINDS = (".svg", ".png", ".pdf")
 
 
 @click.command(
@@ -25,18 +32,40 @@ from unvanish.i18n import _
 )
 @click.argument("reference", metavar="RUN")
 @click.option(
-    "-o", "--output", metavar="FILE", help=_("write the report as one HTML page with its pictures")
+    "-o",
+    "--output",
+    metavar="FILE",
+    help=_("write the report as one HTML page with its pictures, or the picture of --figure"),
+)
+@click.option(
+    "--figure",
+    metavar="NAME",
+    help=_("write only this picture, as the .svg, .png or .pdf of -o: {names}").format(
+        names=", ".join(PICTURES)
+    ),
+)
+@click.option(
+    "--model", "model_name", metavar="NAME", help=_("of a run with several models: whose picture")
 )
 @json_option
 @force_option
 @lang_option
-def command(reference: str, output: str | None, json_path: str | None, force: bool) -> None:
+def command(
+    reference: str,
+    output: str | None,
+    figure: str | None,
+    model_name: str | None,
+    json_path: str | None,
+    force: bool,
+) -> None:
     """Load, diagnose, and hand to the renderers that were asked for."""
     from unvanish import store
     from unvanish.diagnose import diagnose
     from unvanish.diagnose.config import load_config
     from unvanish.report.terminal import Report
 
+    if figure is not None:
+        _check_figure(figure, output)
     files = [path for path in (output, json_path) if path is not None]
     if len(files) != len(set(files)):
         raise UsageError(
@@ -47,8 +76,45 @@ def command(reference: str, output: str | None, json_path: str | None, force: bo
     directory = Path(".unvanish")
     run = store.load(reference, directory)
     diagnosis = diagnose(run, load_config(Path.cwd()))
+    if figure is not None:
+        _write_figure(diagnosis, figure, model_name, output, force)
+        output = None
+        files = [path for path in (json_path,) if path is not None]
+        if not files:
+            return
     if files:
         verdict.write(diagnosis, 0, json=json_path, page=output, force=force, stream=sys.stderr)
         return
     saved = directory / f"{run.id}{store.SUFFIX}"
     show(Report(diagnosis, saved if saved.exists() else None))
+
+
+def _check_figure(name: str, output: str | None) -> None:
+    """Raise UsageError unless `name` is a picture and `output` a file of a kind it can be."""
+    if name not in PICTURES:
+        raise UnknownNameError(_("picture"), name, PICTURES, _("Give one of these."))
+    if output is None or Path(output).suffix not in _KINDS:
+        raise UsageError(
+            _("--figure needs a file to write"), _("Give -o FILE.svg, FILE.png or FILE.pdf.")
+        )
+
+
+def _write_figure(
+    diagnosis: Diagnosis, name: str, model_name: str | None, output: str | None, force: bool
+) -> None:
+    from unvanish.report import focus, pictures
+    from unvanish.report.image import render_image
+
+    assert output is not None  # _check_figure
+    models = {one.run.name: one for one in focus.models(diagnosis)}
+    if model_name is not None and model_name not in models:
+        raise UnknownNameError(_("model"), model_name, models, _("Give one of these."))
+    chosen = models[model_name] if model_name is not None else next(iter(models.values()), None)
+    drawn = pictures.draw(name, chosen) if chosen is not None else None
+    if drawn is None:
+        raise NoSignalError(
+            _("this run has nothing for the picture {name!r}").format(name=name),
+            _("Choose another picture, or look at the whole report."),
+        )
+    write_output(output, render_image(drawn, Path(output).suffix[1:]), force)
+    click.echo(_("Wrote {path}").format(path=output), err=True)

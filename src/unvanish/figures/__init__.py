@@ -7,6 +7,7 @@ be tested. Names of layers are untrusted text and are escaped for Plotly here.
 
 from __future__ import annotations
 
+from unvanish.figures.heatmap import heat_lines, heatmap
 from unvanish.figures.layers import forward, parameters, slopes
 from unvanish.figures.levels import Line, level_lines, levels
 from unvanish.figures.time import loss, recurrence, thin
@@ -18,6 +19,8 @@ __all__ = [
     "Line",
     "bars",
     "forward",
+    "heat_lines",
+    "heatmap",
     "level_lines",
     "levels",
     "loss",

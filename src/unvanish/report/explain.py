@@ -21,6 +21,7 @@ def explanation(picture: str) -> Explanation:
     return {
         "waterfall": _waterfall,
         "levels": _levels,
+        "heatmap": _heatmap,
         "slopes": _slopes,
         "loss": _loss,
         "recurrence": _recurrence,
@@ -69,6 +70,25 @@ def _levels() -> Explanation:
                 " the input, one that rises toward the left explodes. A whole line that moves up"
                 " or down only follows the loss. Triangles are gradients that are exactly zero,"
                 " crosses those that are not finite."
+            ),
+        ),
+    )
+
+
+def _heatmap() -> Explanation:
+    return Explanation(
+        _("Level by layer and step"),
+        _("The size of the gradient at the output of every layer, as training goes on."),
+        (
+            _(
+                "Across: the layers, from the input on the left to the output on the right. Up:"
+                " the sampled steps, the first at the bottom. The colour is the level, the power"
+                " of ten of the gradient's size: the brighter, the larger."
+            ),
+            _(
+                "One colour along a row is healthy. A row that darkens toward the left vanishes"
+                " on its way back to the input, one that brightens explodes. A change from row to"
+                " row shows when it began; a whole row that changes only follows the loss."
             ),
         ),
     )

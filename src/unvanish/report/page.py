@@ -24,15 +24,13 @@ from unvanish import figures, i18n, words
 from unvanish._version import __version__
 from unvanish.i18n import _
 from unvanish.records import Diagnosis, Trace
-from unvanish.report import focus, layers
+from unvanish.report import focus, layers, pictures
 from unvanish.report.explain import Explanation, explanation
 from unvanish.report.focus import Focus
 from unvanish.report.layers import Fold, Row
 from unvanish.report.templating import environment
 
 ROOM = 40  # lines of the folded table of layers
-# In the order of the page, after the one that the verdict asks for.
-PICTURES = ("waterfall", "levels", "slopes", "recurrence", "loss", "parameters", "forward")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,38 +81,20 @@ def render_page(diagnosis: Diagnosis) -> str:
 def _section(one: Focus, index: int) -> Section:
     trace = one.trace
     if trace is None:
-        picture = _picture("loss", f"loss-{index}", figures.loss(one.run.steps))
+        picture = _picture("loss", f"loss-{index}", pictures.draw("loss", one))
         return Section(one, (picture,) if picture else (), (), (), ())
-    order = dict.fromkeys((*one.pictures, *PICTURES))
-    drawn = [_picture(name, f"{name}-{index}", _figure(name, one, trace)) for name in order]
-    pictures = [picture for picture in drawn if picture is not None]
-    pictures += _further_paths(trace, index)
+    order = dict.fromkeys((*one.pictures, *pictures.PICTURES))
+    drawn = [_picture(name, f"{name}-{index}", pictures.draw(name, one)) for name in order]
+    shown = [picture for picture in drawn if picture is not None]
+    shown += _further_paths(trace, index)
     rows = focus.rows(one)
     return Section(
         one,
-        tuple(pictures),
+        tuple(shown),
         tuple(layers.fold(rows, ROOM)),
         tuple(rows),
         tuple(focus.accounts(trace)),
     )
-
-
-def _figure(name: str, one: Focus, trace: Trace) -> go.Figure | None:
-    if name == "waterfall":
-        path = trace.main_path
-        return figures.waterfall(path) if path is not None and path.edges else None
-    if name == "levels":
-        return figures.levels(one.run.traces, trace)
-    if name == "loss":
-        return figures.loss(one.run.steps)
-    if name == "recurrence":
-        return figures.recurrence(trace.recurrences)
-    of_trace = {
-        "slopes": figures.slopes,
-        "parameters": figures.parameters,
-        "forward": figures.forward,
-    }
-    return of_trace[name](trace)
 
 
 def _further_paths(trace: Trace, index: int, most: int = 3) -> list[Picture]:

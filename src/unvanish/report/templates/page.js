@@ -93,6 +93,47 @@
     }
   }
 
+  // A cell of a CSV file. A spreadsheet runs a text that begins like a formula, so it gets a quote.
+  function cell(value) {
+    if (value === null || value === undefined) return "";
+    if (typeof value === "number") return String(value);
+    const text = String(value).replace(/<[^>]*>/g, " ").replace(/&lt;/g, "<").replace(/&gt;/g, ">")
+      .replace(/&amp;/g, "&");
+    return '"' + (/^[=+\-@]/.test(text) ? "'" : "") + text.replace(/"/g, '""') + '"';
+  }
+
+  // All points of a figure, a line each: the numbers that are drawn, and what hovering says.
+  function csv(figure) {
+    const lines = [["series", "x", "y", "value", "text"].join(",")];
+    const push = (...cells) => lines.push(cells.map(cell).join(","));
+    for (const trace of figure.data) {
+      const name = trace.name || "";
+      const pick = (list, ...at) => at.reduce((found, i) => (found ? found[i] : null), list);
+      if (trace.z) {
+        trace.z.forEach((row, j) => row.forEach((value, i) =>
+          push(name, pick(trace.x, i) ?? i, pick(trace.y, j) ?? j, value, pick(trace.hovertext, j, i))));
+      } else {
+        const count = Math.max((trace.x || []).length, (trace.y || []).length);
+        for (let i = 0; i < count; i += 1) {
+          const text = Array.isArray(trace.hovertext) ? trace.hovertext[i] : trace.hovertext;
+          push(name, pick(trace.x, i), pick(trace.y, i), null, text);
+        }
+      }
+    }
+    return lines.join("\r\n") + "\r\n";
+  }
+
+  for (const button of document.querySelectorAll("button.data")) {
+    button.addEventListener("click", () => {
+      const blob = new Blob(["\ufeff", csv(figures.get(button.dataset.of))], { type: "text/csv" });
+      const link = document.createElement("a");
+      link.href = URL.createObjectURL(blob);
+      link.download = button.dataset.of + ".csv";
+      link.click();
+      setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+    });
+  }
+
   for (const plot of plots) {
     figures.set(plot.id, JSON.parse(document.getElementById(plot.id + "-data").textContent));
   }
