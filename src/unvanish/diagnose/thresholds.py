@@ -235,6 +235,27 @@ _TABLE = (
         " the wrong side makes this.",
     ),
     Threshold(
+        "sum-excess",
+        1.0,
+        "decades",
+        "Numbers that a loss sums over, times the constants in front of it, from which it counts.",
+        "Below ten the learning rate's own choice matters more.",
+    ),
+    Threshold(
+        "sum-step",
+        -1.0,
+        "log10",
+        "Size of the first step against the weights, median over layers, that a sum is blamed for.",
+        "Around a thousandth is usual; a tenth is a hundred times more.",
+    ),
+    Threshold(
+        "adversary-slope",
+        -2.0,
+        "log10",
+        "Slope of the loss a sample, at a judging network's output, up to which it is sure.",
+        "At a discriminator's guess (1/2) it is 0.5; a hundredth is where it gives 99 to 1.",
+    ),
+    Threshold(
         "leftover-least",
         -2.0,
         "decades",

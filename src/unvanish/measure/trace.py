@@ -25,6 +25,7 @@ from unvanish.measure import assemble, derivatives, nonfinite
 from unvanish.measure.calls import CallLog, ModuleCall
 from unvanish.measure.dynamo import uncompiled, uncompiled_itself
 from unvanish.measure.graph import Graph
+from unvanish.measure.head import read_head
 from unvanish.measure.names import NameBook, unwrapped
 from unvanish.measure.passes import BackwardPass, ParameterSlots, prepare
 from unvanish.measure.path import Numbers
@@ -106,6 +107,7 @@ class BackwardTracer:
         if self.options.open_fused:
             self.measured.wanted = outputs_wanted(self.measured, self.calls)
         self.fault = self._forward_fault()
+        self.head = read_head(self.measured.graph, self.measured.nodes)
         self.calls, self.idle = _covered(self.calls, self.measured.graph)
 
     def _forward_fault(self) -> nonfinite.ForwardFault | None:
@@ -315,6 +317,7 @@ class PendingTrace:
                 InnerDerivative(order, derivatives.level(slots, values))
                 for order, slots in tracer.derivatives
             ),
+            head=tracer.head.record(names.module) if tracer.head is not None else None,
             taken=self._step_gradient(values, updates or {}, opened_for),
         )
 

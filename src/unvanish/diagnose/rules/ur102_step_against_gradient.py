@@ -21,8 +21,8 @@ training diverges. Steps of a 65536th of the gradient do not move anything.
 
 Several backward passes before one step (micro-batches) are no fault: only what is there before the
 first of them counts. Clipping on purpose takes a factor of ten or a hundred, more where the signal
-explodes: without a gradient scaler only a loss of a factor of a thousand counts, while training does
-not work and the signal does not explode.
+explodes: without a gradient scaler only a loss of a factor of a thousand counts, while training
+does not work and the signal does not explode.
 
 ## Example
 
