@@ -25,6 +25,7 @@ def torch_is_imported_by(code: str) -> bool:
         "import unvanish",
         "import unvanish.cli",
         "import unvanish.records, unvanish.codec, unvanish.diagnose, unvanish.report",
+        "import unvanish.testing.pytest_plugin",
         "from unvanish.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass",
         "from unvanish.cli import main\ntry: main(['--version'])\nexcept SystemExit: pass",
         "from unvanish.cli import main\ntry: main(['theory', 'gelu'])\nexcept SystemExit: pass",

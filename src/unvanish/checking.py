@@ -84,6 +84,21 @@ def check(
     return diagnose.diagnose(run, config)
 
 
+def returned(made: Any, name: str) -> tuple[Any, ...]:
+    """Return `made`, the arguments of `check` that the user's function `name` returned.
+
+    Raises UsageError unless it is (model, batch, loss_fn), or that with an optimiser.
+    """
+    if not isinstance(made, tuple) or len(made) not in (3, 4):
+        raise UsageError(
+            _("{target} returned {kind}, not (model, batch, loss_fn)").format(
+                target=name, kind=type(made).__name__
+            ),
+            _("Return a tuple of three, or of four with the optimiser."),
+        )
+    return made
+
+
 def _traced(
     model: nn.Module,
     batch: Any,

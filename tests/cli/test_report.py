@@ -13,6 +13,7 @@ import jsonschema
 import pytest
 
 from tests.report import builders
+from tests.report.sarif_schema import SARIF
 from unvanish import store
 from unvanish.cli import main
 from unvanish.records import Run
@@ -72,7 +73,7 @@ def test_json_goes_to_a_file_or_alone_to_stdout(saved: Run, capsys: pytest.Captu
 
 def test_both_at_once_need_two_names(saved: Run, capsys: pytest.CaptureFixture) -> None:
     assert call("report", "last", "-o", "x", "--json", "x") == 2
-    assert "the same file. Give two names." in capsys.readouterr().err
+    assert "the same file. Give each a name of its own." in capsys.readouterr().err
     assert not Path("x").exists()
     assert call("report", "last", "-o", "x.html", "--json", "x.json") == 0
     assert Path("x.html").exists()
@@ -173,3 +174,29 @@ def test_on_a_terminal_without_unicode(saved: Run) -> None:
     )
     assert b"x0.14 a layer" in done.stdout
     assert max(map(len, done.stdout.splitlines())) <= 80
+
+
+def test_findings_go_to_a_sarif_file_and_to_annotations(
+    saved: Run, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GITHUB_WORKSPACE", "/home/ada")
+    assert call("report", "last", "--sarif", "x.sarif", "--github") == 0
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    wrote, *annotations = printed.err.splitlines()
+    assert wrote == "Wrote x.sarif"
+    log = json.loads(Path("x.sarif").read_text("utf-8"))
+    jsonschema.Draft202012Validator(SARIF).validate(log)
+    results = log["runs"][0]["results"]
+    assert results[0]["ruleId"] == "VG101"
+    assert len(annotations) == len(results)
+    assert annotations[0].startswith("::error file=train.py,line=31,title=VG101%3A")
+    assert call("report", "last", "--sarif", "x.sarif") == 2
+    assert "x.sarif exists already" in capsys.readouterr().err
+    assert call("report", "last", "--sarif", "-") == 0
+    assert json.loads(capsys.readouterr().out) == log
+
+
+def test_two_results_cannot_both_go_to_stdout(saved: Run, capsys: pytest.CaptureFixture) -> None:
+    assert call("report", "last", "--json", "-", "--sarif", "-") == 2
+    assert "the same file" in capsys.readouterr().err

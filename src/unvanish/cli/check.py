@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import sys
 import traceback
 from pathlib import Path
@@ -12,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from unvanish.cli import verdict
-from unvanish.cli.options import force_option, json_option, lang_option
-from unvanish.cli.output import check_output
-from unvanish.errors import UnknownNameError, UsageError, UserCodeError
+from unvanish.cli.options import ci_options, force_option, json_option, lang_option
+from unvanish.cli.usercode import called, load
+from unvanish.errors import UserCodeError
 from unvanish.i18n import _
 
 if TYPE_CHECKING:
@@ -53,6 +52,7 @@ if TYPE_CHECKING:
 )
 @json_option
 @click.option("-o", "--output", "page", metavar="FILE", help=_("write an HTML report to FILE"))
+@ci_options
 @force_option
 @click.option("--save/--no-save", default=True, help=_("keep the result under .unvanish/"))
 @lang_option
@@ -62,22 +62,24 @@ def command(target: str, **options: Any) -> None:
     from unvanish.diagnose import failing
 
     start = Path.cwd()
-    for path in (options["json_path"], options["page"]):
-        if path is not None and path != "-":
-            check_output(path, options["force"])
-    function = _function(target)
+    targets = [options[name] for name in ("json_path", "page", "sarif_path")]
+    verdict.check_targets(targets, options["force"])
+    given = load(target, example="unvanish check train.py:make")
+    failed = _("{target} failed").format(target=target)
     # What the user's code prints is not part of our output.
     with contextlib.redirect_stdout(sys.stderr):
-        diagnosis = _diagnosis(function, target, start, options)
+        diagnosis = _diagnosis(lambda: called(given, failed), target, start, options)
     status = 1 if failing(diagnosis, options["fail_on"]) else 0
     saved = store.save(diagnosis.run, start / ".unvanish") if options["save"] else None
-    if options["json_path"] != "-":
+    if "-" not in targets:
         verdict.show(diagnosis, sys.stdout, saved)
     verdict.write(
         diagnosis,
         status,
         json=options["json_path"],
         page=options["page"],
+        sarif=options["sarif_path"],
+        github=options["github"],
         force=options["force"],
         stream=sys.stderr,
     )
@@ -89,74 +91,16 @@ def _diagnosis(
 ) -> Diagnosis:
     from dataclasses import replace
 
-    from unvanish.checking import check
+    from unvanish.checking import check, returned
     from unvanish.diagnose.config import load_config
 
     config = load_config(start)
     config = config.narrowed(verdict.codes(options["select"]), verdict.codes(options["ignore"]))
     try:
-        made = function()
-        if not isinstance(made, tuple) or len(made) not in (3, 4):
-            raise UsageError(
-                _("{target} returned {kind}, not (model, batch, loss_fn)").format(
-                    target=target, kind=type(made).__name__
-                ),
-                _("Return a tuple of three, or of four with the optimiser."),
-            )
+        made = returned(function(), target)
         diagnosis = check(*made, probes=options["probes"], config=config)
     except UserCodeError as error:
         traceback.print_exception(error.__cause__ or error)
         raise
     run = replace(diagnosis.run, command=("unvanish", "check", target), directory=str(start))
     return replace(diagnosis, run=run)
-
-
-def _function(target: str) -> Callable[[], Any]:
-    """Return the function that `FILE.py:FUNCTION` names, called so that its failure is told."""
-    file, _colon, name = target.rpartition(":")
-    if not file or not name.isidentifier():
-        raise UsageError(
-            _("{target!r} does not name a function of a file").format(target=target),
-            _("Type for example: unvanish check train.py:make"),
-        )
-    path = Path(file)
-    if not path.is_file():
-        raise UsageError(
-            _("there is no file {path}").format(path=path), _("Check the path and its spelling.")
-        )
-    module = _user_code(lambda: _load(path), _("{path} failed").format(path=path))
-    if not callable(getattr(module, name, None)):
-        known = sorted(
-            key
-            for key, value in vars(module).items()
-            if callable(value) and getattr(value, "__module__", None) == module.__name__
-        )
-        raise UnknownNameError(
-            _("function of {path}").format(path=path), name, known, _("Name one of these.")
-        )
-    return lambda: _user_code(getattr(module, name), _("{target} failed").format(target=target))
-
-
-def _user_code(call: Callable[[], Any], failed: str) -> Any:
-    try:
-        return call()
-    except Exception as error:
-        raise UserCodeError(
-            f"{failed}: {type(error).__name__}: {error}",
-            _("The traceback above shows where."),
-        ) from error
-
-
-def _load(path: Path) -> Any:
-    """Import a file as `python` would: its own directory comes first on the path."""
-    sys.path.insert(0, str(path.resolve().parent))
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    if spec is None or spec.loader is None:
-        raise UsageError(
-            _("{path} is not a Python file").format(path=path), _("Give a file that ends in .py.")
-        )
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module
-    with contextlib.redirect_stdout(sys.stderr):
-        spec.loader.exec_module(module)
-    return module

@@ -39,3 +39,18 @@ def json_option(function: F) -> F:
 def force_option(function: F) -> F:
     """`--force`, as the parameter `force`."""
     return click.option("--force", is_flag=True, help=_("overwrite a file that exists"))(function)
+
+
+def ci_options(function: F) -> F:
+    """`--sarif FILE` and `--github`, as the parameters `sarif_path` and `github`."""
+    function = click.option(
+        "--github",
+        is_flag=True,
+        help=_("also print the findings on stderr as annotations for GitHub Actions"),
+    )(function)
+    return click.option(
+        "--sarif",
+        "sarif_path",
+        metavar="FILE",
+        help=_("write the findings as SARIF 2.1.0, for code scanning services, to FILE"),
+    )(function)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from unvanish.cli import verdict
-from unvanish.cli.options import force_option, json_option, lang_option
-from unvanish.cli.output import check_output, show, write_output
+from unvanish.cli.options import ci_options, force_option, json_option, lang_option
+from unvanish.cli.output import show, write_output
 from unvanish.errors import NoSignalError, UnknownNameError, UsageError
 from unvanish.i18n import _
 from unvanish.report.pictures import PICTURES
@@ -23,7 +23,7 @@ _KINDS = (".svg", ".png", ".pdf")
 
 @click.command(
     "report",
-    short_help=_("show a saved run, or write its report as a page or as JSON"),
+    short_help=_("show a saved run, or write its report as a page, as JSON or as SARIF"),
     help=_(
         "Show a saved run: its verdict, its layers, its findings.\n\n"
         "RUN is the id of a run (`unvanish runs` lists them), the beginning of one, a file, or"
@@ -48,6 +48,7 @@ _KINDS = (".svg", ".png", ".pdf")
     "--model", "model_name", metavar="NAME", help=_("of a run with several models: whose picture")
 )
 @json_option
+@ci_options
 @force_option
 @lang_option
 def command(
@@ -56,6 +57,8 @@ def command(
     figure: str | None,
     model_name: str | None,
     json_path: str | None,
+    sarif_path: str | None,
+    github: bool,
     force: bool,
 ) -> None:
     """Load, diagnose, and hand to the renderers that were asked for."""
@@ -66,27 +69,27 @@ def command(
 
     if figure is not None:
         _check_figure(figure, output)
-    files = [path for path in (output, json_path) if path is not None]
-    if len(files) != len(set(files)):
-        raise UsageError(
-            _("the page and the JSON would be written to the same file"), _("Give two names.")
-        )
-    for path in files:
-        check_output(path, force)
+    verdict.check_targets((output, json_path, sarif_path), force)
     directory = Path(".unvanish")
     run = store.load(reference, directory)
     diagnosis = diagnose(run, load_config(Path.cwd()))
     if figure is not None:
         _write_figure(diagnosis, figure, model_name, output, force)
         output = None
-        files = [path for path in (json_path,) if path is not None]
-        if not files:
-            return
-    if files:
-        verdict.write(diagnosis, 0, json=json_path, page=output, force=force, stream=sys.stderr)
+    if figure or output or json_path or sarif_path or github:
+        verdict.write(
+            diagnosis,
+            0,
+            json=json_path,
+            page=output,
+            sarif=sarif_path,
+            github=github,
+            force=force,
+            stream=sys.stderr,
+        )
         return
-    saved = directory / f"{run.id}{store.SUFFIX}"
-    show(Report(diagnosis, saved if saved.exists() else None))
+    kept = any(summary.id == run.id for summary in store.runs(directory))
+    show(Report(diagnosis, directory / run.id if kept else None))
 
 
 def _check_figure(name: str, output: str | None) -> None:

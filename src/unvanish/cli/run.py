@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from unvanish.cli.options import force_option, lang_option
-from unvanish.cli.output import check_output, write_output
+from unvanish.cli import verdict
+from unvanish.cli.options import ci_options, force_option, lang_option
 from unvanish.errors import StorageError, UnvanishError, UsageError
 from unvanish.i18n import _
 
@@ -88,6 +88,7 @@ class _RunCommand(click.Command):
 @click.option("--ignore", metavar="CODES", help=_("all rules but those with these codes"))
 @click.option("--json", "json_path", metavar="FILE", help=_("write the result as JSON to FILE"))
 @click.option("-o", "--output", "page_path", metavar="FILE", help=_("write an HTML report to FILE"))
+@ci_options
 @force_option
 @click.option("--save/--no-save", default=True, help=_("keep the run under .unvanish/"))
 @click.option(
@@ -112,6 +113,8 @@ class _Settings:
     fail_on: FailOn
     json: str | None
     page: str | None
+    sarif: str | None
+    github: bool
     force: bool
     save: bool
     quiet: bool
@@ -128,15 +131,24 @@ def _settings(**given: Any) -> _Settings:
             _("--json - is refused: stdout belongs to the script"),
             _("Give a file: --json result.json"),
         )
+    if given["sarif_path"] == "-":
+        raise UsageError(
+            _("--sarif - is refused: stdout belongs to the script"),
+            _("Give a file: --sarif result.sarif"),
+        )
+    targets = [given[name] for name in ("json_path", "page_path", "sarif_path")]
+    verdict.check_targets(targets, given["force"])
     start = Path.cwd()
     config = load_config(start)
     return _Settings(
         start=start,
         options=WatchOptions(Schedule(given["every"]), given["probe"], given["steps"]),
-        config=config.narrowed(_codes(given["select"]), _codes(given["ignore"])),
+        config=config.narrowed(verdict.codes(given["select"]), verdict.codes(given["ignore"])),
         fail_on=given["fail_on"],
-        json=_target(given["json_path"], given["force"]),
-        page=_target(given["page_path"], given["force"]),
+        json=_absolute(given["json_path"]),
+        page=_absolute(given["page_path"]),
+        sarif=_absolute(given["sarif_path"]),
+        github=given["github"],
         force=given["force"],
         save=given["save"],
         quiet=given["quiet"],
@@ -156,15 +168,8 @@ def _program(words: tuple[str, ...], module: str | None) -> Program:
     return Script(Path(words[0]), words[1:])
 
 
-def _target(path: str | None, force: bool) -> str | None:
-    if path is None:
-        return None
-    check_output(path, force)
-    return str(Path(path).absolute())
-
-
-def _codes(text: str | None) -> list[str]:
-    return [code.strip() for code in (text or "").split(",") if code.strip()]
+def _absolute(path: str | None) -> str | None:
+    return None if path is None else str(Path(path).absolute())
 
 
 def _watch(program: Program, settings: _Settings) -> int:
@@ -238,13 +243,13 @@ def _render(diagnosis: Diagnosis, saved: Path | None, stderr: TextIO) -> None:
 
 def _write(diagnosis: Diagnosis, status: int, settings: _Settings) -> None:
     """Write the files that were asked for."""
-    if settings.json is not None:
-        from unvanish.codec import dumps
-        from unvanish.report.document import document
-
-        write_output(settings.json, dumps(document(diagnosis, status)), settings.force)
-    if settings.page is not None:
-        from unvanish.report.page import render_page
-
-        write_output(settings.page, render_page(diagnosis), settings.force)
-        click.echo(_("Wrote {path}").format(path=settings.page), file=settings.stderr)
+    verdict.write(
+        diagnosis,
+        status,
+        json=settings.json,
+        page=settings.page,
+        sarif=settings.sarif,
+        github=settings.github,
+        force=settings.force,
+        stream=settings.stderr,
+    )

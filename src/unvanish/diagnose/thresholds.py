@@ -256,6 +256,14 @@ _TABLE = (
         "At a discriminator's guess (1/2) it is 0.5; a hundredth is where it gives 99 to 1.",
     ),
     Threshold(
+        "backward-error",
+        0.4,
+        "",
+        "Relative difference between a hand-written backward and finite differences that is wrong.",
+        "Half or twice the slope differ by 0.5 and 1. Right ones agree to 1e-9 in double precision,"
+        " and to a few per cent in float32 across the kinks of a rectifier.",
+    ),
+    Threshold(
         "leftover-least",
         -2.0,
         "decades",

@@ -6,14 +6,13 @@ from collections.abc import Sequence
 
 import plotly.graph_objects as go
 
-from unvanish import words
 from unvanish.figures import theme
 from unvanish.figures.levels import Line, level_lines, spread, trunk
 from unvanish.i18n import _
 from unvanish.records import LayerSignal, Trace
 
 MOST_ROWS = 60  # steps
-MOST_CELLS = 20_000  # each has its own hover text, and the page has to stay light
+MOST_CELLS = 10_000  # the page has to stay light
 
 
 def heat_lines(traces: Sequence[Trace], focus: Trace) -> tuple[list[LayerSignal], list[Line]]:
@@ -34,18 +33,16 @@ def heatmap(traces: Sequence[Trace], focus: Trace) -> go.Figure | None:
         _("step"),
         height=max(380, 12 * len(lines)),
     )
-    cells: list[list[float | None]] = []
-    texts: list[list[str]] = []
-    for line in lines:
-        known = dict(line.points)
-        cells.append([known.get(i) for i in range(len(axis))])
-        texts.append([_hover(axis[i], line, known.get(i)) for i in range(len(axis))])
+    # Categories, numbered to be unlike: hovering can name them without a text for every cell.
+    columns = [f"{i + 1}: {theme.name(layer.module)}" for i, layer in enumerate(axis)]
+    cells = [[dict(line.points).get(i) for i in range(len(axis))] for line in lines]
+    where = f"<b>%{{x}}</b><br>{_('step')} %{{y}}<br>{_('level')} "
     figure.add_trace(
         go.Heatmap(
             z=cells,
+            x=columns,
             y=[str(line.step) for line in lines],
-            hovertext=texts,
-            hoverinfo="text",
+            hovertemplate=where + "%{z:.1f}<extra></extra>",
             colorscale="Cividis",  # even for colour-blind eyes (Nunez et al. 2018)
             colorbar={"thickness": 12, "outlinewidth": 0, "title": {"text": _("level")}},
         )
@@ -59,19 +56,13 @@ def heatmap(traces: Sequence[Trace], focus: Trace) -> go.Figure | None:
             figure.add_trace(
                 go.Scatter(
                     name=label,
-                    x=[i for _line, i in found],
+                    x=[columns[i] for _line, i in found],
                     y=[str(line.step) for line, _i in found],
                     mode="markers",
                     marker={"symbol": symbol, "size": 8, "color": theme.PURPLE},
-                    hovertext=[_hover(axis[i], line, None, label) for line, i in found],
-                    hoverinfo="text",
+                    hovertemplate=where + f"{label}<extra></extra>",
                 )
             )
-    figure.update_xaxes(**theme.layer_ticks(axis))
+    figure.update_xaxes(type="category", **theme.layer_ticks(axis))
     figure.update_yaxes(type="category", showgrid=False)
     return figure
-
-
-def _hover(layer: LayerSignal, line: Line, level: float | None, state: str = "") -> str:
-    step = _("step {step}").format(step=line.step)
-    return theme.layer_hover(layer, step, state or words.level(level))
