@@ -91,6 +91,16 @@ def _counts(taken: StepGradient, left: float, view: View) -> bool:
 
 
 def _eaten(view: View, seen: _Seen) -> list[Finding]:
+    if seen and all(
+        taken.taken_log10 == -math.inf and math.isfinite(taken.fresh_log10) for _t, taken in seen
+    ):
+        title = _(
+            "The gradient is 0 when the optimiser steps, though the backward gave one: it is zeroed"
+            " in between."
+        )
+        remedy = _("Call optimizer.zero_grad() before the backward, not between backward and step.")
+        evidence = Evidence("taken_over_fresh_log10", -math.inf, view.limit("step-share-least"))
+        return [_finding(view, seen[0][0], title, remedy, evidence)]
     shares = [
         (trace, taken, share)
         for trace, taken in seen
