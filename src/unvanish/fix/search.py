@@ -18,13 +18,15 @@ from dataclasses import dataclass, field, replace
 from unvanish.fix import prove
 from unvanish.fix.trial import UNTREATED, Candidate, Outcome, Trainer, Treatment
 from unvanish.i18n import _
-from unvanish.records import Cure, CureStatus, Diagnosis, Fix, Proof
+from unvanish.records import Cure, CureStatus, Diagnosis, Fix, Proof, Verdict
 
 RATES = (3.0, 1 / 3)
 SCREENED = 5  # cures that get a short training
 SHORT = 4  # a short training is 1/4 of a full one …
 SHORT_LEAST = 20  # … and no shorter than this
 MOST_FINALISTS = 2
+
+_UNCHANGED = 0.6  # of a prior, where the finding is still there in the cured copy
 
 Progress = Callable[[str, float], None]  # what is being done, and the share that is done
 
@@ -94,7 +96,10 @@ class Search:
         if first.diagnosis is None or not needs_cure(first.diagnosis):
             return
         self.progress(_("proposing cures"), self._share())
-        self._candidates = sorted(self.trainer.propose(first), key=lambda one: -one.prior)
+        before = first.diagnosis.verdict
+        self._candidates = sorted(
+            self.trainer.propose(first), key=lambda one: -promise(one, before)
+        )
         self._screen()
         self._prove()
 
@@ -353,6 +358,12 @@ def needs_cure(diagnosis: Diagnosis) -> bool:
     return diagnosis.verdict != "healthy" and any(
         finding.severity != "info" for finding in diagnosis.findings
     )
+
+
+def promise(one: Candidate, before: Verdict) -> float:
+    """Return the prior of a candidate, lower where one backward pass already shows no effect."""
+    after = one.predicted.verdict if one.predicted is not None else None
+    return one.prior * (_UNCHANGED if after == before else 1.0)
 
 
 def short_steps(steps: int) -> int:
