@@ -161,7 +161,7 @@ def test_mirrored_convolutions_before_a_dense_layer() -> None:
     torch.testing.assert_close(model(x + y), model(x) + model(y))
 
 
-@pytest.mark.parametrize("scheme", ["dks", "tat"])
+@pytest.mark.parametrize("scheme", ["dks", pytest.param("tat", marks=pytest.mark.slow)])
 def test_a_shaped_activation_is_folded_into_weights_and_biases(scheme: str) -> None:
     from unvanish.meanfield import named, shaping
 

@@ -69,7 +69,7 @@ class Corrector:
 
     def correct(self) -> Gains:
         """Run the rounds and return the gains that they ended with."""
-        factor = dict.fromkeys(self.targets, 1.0)
+        factor: dict[str, float] = {}
         for last in (False,) * _ROUNDS + (True,):
             outputs = self._forward_pass(factor)
             seen = self._look()
@@ -107,17 +107,18 @@ class Corrector:
             wide = output.detach().to(torch.float64)
             about, shift = self._about(wide, unit, target)
             size = float(about.square().mean().sqrt())
-            multiply = target.rms / size if target.rms > 0.0 and size > 0.0 else 1.0
+            outputs[target.weight] = size
+            multiply = target.rms / size if size > 0.0 else math.inf
             if not 1.0 / _FARTHEST < multiply < _FARTHEST:
-                multiply = 1.0
-            outputs[target.weight] = size * multiply
-            factor[target.weight] *= multiply
+                return None
+            outputs[target.weight] = target.rms
+            factor[target.weight] = factor.get(target.weight, 1.0) * multiply
             self.values[target.weight].mul_(multiply)
-            if target.bias is not None and target.bias in self.values:
-                bias = self.values[target.bias]
-                bias.copy_((bias.to(torch.float64) - shift) * multiply + target.offset)
-            result: Tensor = (about * multiply + target.offset).to(output.dtype)
-            return result if target.bias is not None else (output * multiply)
+            if target.bias is None:
+                return output * multiply
+            bias = self.values[target.bias]
+            bias.copy_((bias.to(torch.float64) - shift) * multiply + target.offset)
+            return (about * multiply + target.offset).to(output.dtype)
 
         return see
 
@@ -136,9 +137,9 @@ class Corrector:
     def _forward_gains(self, outputs: Mapping[str, float]) -> dict[str, float]:
         found = {}
         for name, size in outputs.items():
-            before = self.structure.sites[name].previous
-            if self.targets[name].told and outputs.get(before or "", 0.0) > 0.0:
-                found[name] = size / outputs[before or ""]
+            before = self._before(name)
+            if before is not None and outputs.get(before, 0.0) > 0.0:
+                found[name] = size / outputs[before]
         return found
 
     # --- backward ------------------------------------------------------------------------------
@@ -158,11 +159,19 @@ class Corrector:
                 level[name] = here
         found = {}
         for name, here in level.items():
-            before = self.structure.sites[name].previous
-            change = level.get(before or "", math.nan) - here
-            if self.targets[name].told and math.isfinite(change):
+            change = level.get(self._before(name) or "", math.nan) - here
+            if math.isfinite(change):
                 found[name] = 10.0**change
         return found
+
+    def _before(self, name: str) -> str | None:
+        """Return the weight in front of `name` in its run, if gains between the two say something.
+
+        A normalisation behind either makes its scale meaningless.
+        """
+        before = self.structure.sites[name].previous
+        known = before in self.targets and self.targets[before].told and self.targets[name].told
+        return before if known else None
 
     def _share(self, forward: Mapping[str, float], backward: Mapping[str, float]) -> bool:
         """Move targets where a backward gain misses the tolerance; return whether any moved."""

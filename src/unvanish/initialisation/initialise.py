@@ -22,6 +22,7 @@ from unvanish.initialisation.observe import (
     forward_of,
     guessed,
     observe_either,
+    ordinary,
     require_finite,
 )
 from unvanish.initialisation.parameters import Owned, parameters_of
@@ -72,15 +73,17 @@ def init_(
         note = _("The model has no parameters: there is nothing to initialise.")
         return InitPlan(scheme, (), (note,), "module order", False, TOLERANCE, not dry_run)
     planner = _Planner(model, owned, chosen, generator)
-    forwards = None
-    if batch is not None or loss_fn is not None:
-        forwards = (
-            forward_of(model, differentiable(batch), loss_fn),
-            forward_of(model, batch, loss_fn),
-        )
-    plan = planner.plan(forwards, applied=not dry_run)
-    if not dry_run:
-        _write(planner.values, owned)
+    with torch.inference_mode(False):
+        forwards = None
+        if batch is not None or loss_fn is not None:
+            batch = ordinary(batch)
+            forwards = (
+                forward_of(model, differentiable(batch), loss_fn),
+                forward_of(model, batch, loss_fn),
+            )
+        plan = planner.plan(forwards, applied=not dry_run)
+        if not dry_run:
+            _write(planner.values, owned)
     return plan
 
 
