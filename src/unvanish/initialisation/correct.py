@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -29,15 +29,21 @@ from unvanish.measure.preserve import preserved
 
 TOLERANCE = 0.05  # of |gain − 1|, for a layer
 _ROUNDS = 4
+_LEAST = 0.3  # of a planned size: no run is made to work at less
 _FARTHEST = 1e4  # a factor beyond it says that there is no signal, not that the scale is wrong
 
 
 @dataclass(slots=True)
 class Gains:
-    """Measured on the batch after the correction, by weight; `factor` is what was multiplied."""
+    """Measured on the batch after the correction, by weight.
+
+    `design` is what both gains are meant to be (the scale of a residual branch where the weight
+    ends one, else 1), and `factor` what the planned weight was multiplied by.
+    """
 
     forward: dict[str, float]
     backward: dict[str, float]
+    design: dict[str, float]
     factor: dict[str, float]
 
 
@@ -66,18 +72,30 @@ class Corrector:
     links: Mapping[str, Link]
     targets: dict[str, Target]
     generator: Generator
+    least: dict[str, float] = field(default_factory=dict)  # below which no target is moved
 
     def correct(self) -> Gains:
         """Run the rounds and return the gains that they ended with."""
         factor: dict[str, float] = {}
+        design = self._design()
         for last in (False,) * _ROUNDS + (True,):
             outputs = self._forward_pass(factor)
             seen = self._look()
             backward = self._backward_gains(seen)
             forward = self._forward_gains(outputs)
-            if last or not self._share(forward, backward):
+            if last or not self._share(forward, backward, design):
                 break
-        return Gains(forward, backward, factor)
+        return Gains(forward, backward, design, factor)
+
+    def _design(self) -> dict[str, float]:
+        """Return what the gains are meant to be: the ratio of planned sizes, before any moves."""
+        sizes = {name: target.rms for name, target in self.targets.items() if target.rms > 0.0}
+        self.least = {name: _LEAST * size for name, size in sizes.items()}
+        return {
+            name: size / sizes[before]
+            for name, size in sizes.items()
+            if (before := self._before(name)) in sizes
+        }
 
     # --- forward -------------------------------------------------------------------------------
 
@@ -109,11 +127,14 @@ class Corrector:
             size = float(about.square().mean().sqrt())
             outputs[target.weight] = size
             multiply = target.rms / size if size > 0.0 else math.inf
-            if not 1.0 / _FARTHEST < multiply < _FARTHEST:
+            if 1.0 / _FARTHEST < multiply < _FARTHEST:
+                outputs[target.weight] = target.rms
+                factor[target.weight] = factor.get(target.weight, 1.0) * multiply
+                self.values[target.weight].mul_(multiply)
+            elif target.centre:
+                multiply = 1.0
+            else:
                 return None
-            outputs[target.weight] = target.rms
-            factor[target.weight] = factor.get(target.weight, 1.0) * multiply
-            self.values[target.weight].mul_(multiply)
             if target.bias is None:
                 return output * multiply
             bias = self.values[target.bias]
@@ -173,25 +194,25 @@ class Corrector:
         known = before in self.targets and self.targets[before].told and self.targets[name].told
         return before if known else None
 
-    def _share(self, forward: Mapping[str, float], backward: Mapping[str, float]) -> bool:
+    def _share(
+        self,
+        forward: Mapping[str, float],
+        backward: Mapping[str, float],
+        design: Mapping[str, float],
+    ) -> bool:
         """Move targets where a backward gain misses the tolerance; return whether any moved."""
         shrink: dict[str, float] = {}  # by first weight of a run: the worst |log gain|
         share: dict[str, float] = {}  # by weight: what its scale is to be multiplied by
-        for name, gain in backward.items():
+        for name, meant in design.items():
             link = self.links.get(self.structure.sites[name].previous or "")
-            held = self.targets[name].rms > 0.0
-            if (
-                link is None
-                or not held
-                or gain <= 0.0
-                or abs(math.log(gain)) <= math.log1p(TOLERANCE)
-            ):
+            gain = backward.get(name, meant) / meant
+            if link is None or gain <= 0.0 or abs(math.log(gain)) <= math.log1p(TOLERANCE):
                 continue
             if link.kind == "centred":
                 head = self._head(name)
                 shrink[head] = max(shrink.get(head, 0.0), abs(math.log(gain)))
             elif link.kind == "plain":
-                product = gain * forward.get(name, 1.0)
+                product = gain * forward.get(name, meant) / meant
                 if abs(math.log(product)) > 0.2 * math.log1p(TOLERANCE):
                     share[name] = product**-0.5
         for head, worst in shrink.items():
@@ -210,5 +231,6 @@ class Corrector:
         """Multiply the targets of a weight and of all behind it in its run."""
         name: str | None = first
         while name is not None and name in self.targets:
-            self.targets[name] = replace(self.targets[name], rms=self.targets[name].rms * by)
+            size = max(self.targets[name].rms * by, self.least.get(name, 0.0))
+            self.targets[name] = replace(self.targets[name], rms=size)
             name = self.structure.sites[name].next

@@ -138,7 +138,7 @@ class _Planner:
         links, notes = links_of(structure, self.owned, self.scheme)
         self.notes += notes
         self._draft(structure, links)
-        gains = Gains({}, {}, {})
+        gains = Gains({}, {}, {}, {})
         if forward is not None and self.values:
             gains = Corrector(
                 self.model,
@@ -233,19 +233,19 @@ class _Planner:
         self.texts[name] = (draft.what, draft.why)
 
     def _tell(self, gains: Gains) -> None:
-        """Note the weights whose gains miss the tolerance."""
+        """Note the weights whose gains miss what they are meant to be by the tolerance."""
         for gain, direction in ((gains.forward, _("Forward")), (gains.backward, _("Backward"))):
             missed = [
                 name
                 for name, value in gain.items()
-                if abs(value - 1.0) > TOLERANCE and self.targets[name].rms > 0.0
+                if name in gains.design and abs(value / gains.design[name] - 1.0) > TOLERANCE
             ]
             if missed:
                 self.notes.append(
                     _(
-                        "{direction} gains that miss 1 by more than {tolerance:.0%}: {count}"
-                        " (first: {name}, ×{gain:.3f}). What lies between these layers does not"
-                        " let both directions be 1."
+                        "{direction} gains that miss what they are meant to be by more than"
+                        " {tolerance:.0%}: {count} (first: {name}, ×{gain:.3f}). What lies between"
+                        " these layers does not let both directions be so."
                     ).format(
                         count=len(missed),
                         direction=direction,

@@ -274,7 +274,10 @@ def _target(around: Around) -> Target:
     frozen_bias = has_bias and around.weight.bias is None
     if not told or kinds == {"output"} or frozen_bias:
         rms = 0.0
-    centred = behind is not None and behind.kind == "centred" and around.weight.bias is not None
+    centred = behind is not None and behind.kind == "centred"
+    if behind is None and front is not None:  # the last of a run: takes off what is in front of it
+        centred = front.kind == "centred" and abs(front.mean) > 1e-9
+    centred = centred and around.weight.bias is not None
     offset = behind.offset if behind is not None else 0.0
     if behind is not None and behind.shaping is not None:
         offset = behind.shaping.beta
