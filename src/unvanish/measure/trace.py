@@ -480,7 +480,11 @@ class PendingTrace:
         if found is None:
             return None
         op, kind = found
-        return _guilty("backward", op.name, op.call, names, kind, "")
+        graph = self._tracer.measured.graph
+        users = [graph.ops[edge.parent] for edge in graph.consumers[op.index]]
+        chosen = next((user.name for user in users if user.kind in nonfinite.CHOOSING), None)
+        detail = "" if chosen is None else f"its result goes into {chosen}"
+        return _guilty("backward", op.name, op.call, names, kind, detail)
 
     def _loss_value(self, values: list[float]) -> float:
         if self._loss is not None:
