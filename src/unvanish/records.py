@@ -624,6 +624,14 @@ class Edited:
 
 
 @dataclass(frozen=True, slots=True)
+class LevelAt:
+    """The level at one layer of a main path."""
+
+    layer: str
+    level_log10: float
+
+
+@dataclass(frozen=True, slots=True)
 class Predicted:
     """What one backward pass through the cured network shows, before any training.
 
@@ -633,6 +641,8 @@ class Predicted:
     ratio_before_log10: float | None
     ratio_after_log10: float | None
     verdict: Verdict | None
+    before: tuple[LevelAt, ...] = ()  # along the main path, in forward order
+    after: tuple[LevelAt, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

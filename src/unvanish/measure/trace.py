@@ -234,8 +234,9 @@ class PendingTrace:
         idle = self._roots(tracer.idle)
         self.idle_models = tuple(model for model in idle if model not in self.models)
         self.named_parameters = self._name_parameters()
+        known = tracer.structure.norms if tracer.structure is not None else {}
         self._weights = {
-            identity: (name, reducer.norm(parameter))
+            identity: (name, known[identity] if identity in known else reducer.norm(parameter))
             for parameter, identity, name in self._trainable()
         }
 
