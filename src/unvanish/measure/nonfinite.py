@@ -116,8 +116,8 @@ def _maker(op: Op, graph: Graph) -> Op:
 
 
 def _saved(node: Node) -> tuple[list[Tensor], list[Tensor]]:
-    inputs = [item for name in _INPUTS if (item := _read(node, name)) is not None]
-    results = [item for name in _RESULTS if (item := _read(node, name)) is not None]
+    inputs = [item for name in _INPUTS if (item := read_saved(node, name)) is not None]
+    results = [item for name in _RESULTS if (item := read_saved(node, name)) is not None]
     return inputs, results
 
 
@@ -126,10 +126,11 @@ def _saved_input(node: Node, kind: str, number: int) -> Tensor | None:
     names = ("mat2",) if (kind, number) == ("Addmm", 2) else _NAMES_OF_INPUT.get(number, ())
     if kind == "Addmm" and number == 1:
         names = ("mat1",)
-    return next((item for name in names if (item := _read(node, name)) is not None), None)
+    return next((item for name in names if (item := read_saved(node, name)) is not None), None)
 
 
-def _read(node: Node, name: str) -> Tensor | None:
+def read_saved(node: Node, name: str) -> Tensor | None:
+    """Return the floating-point tensor that `node` saved as `name`; None if it cannot be read."""
     raw = getattr(node, f"_raw_saved_{name}", None)
     if raw is None or isinstance(raw, tuple) or getattr(raw, "unpack_hook", None) is not None:
         return None

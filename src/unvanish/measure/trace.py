@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from unvanish.errors import NoSignalError
 from unvanish.i18n import _
 from unvanish.measure import assemble, derivatives, nonfinite, predictions, structure
+from unvanish.measure.attention import queue_attention
 from unvanish.measure.calls import CallLog, ModuleCall
 from unvanish.measure.dynamo import uncompiled, uncompiled_itself
 from unvanish.measure.graph import Graph
@@ -32,6 +33,7 @@ from unvanish.measure.path import Numbers
 from unvanish.measure.reduce import Reducer, join_log10
 from unvanish.measure.replay import Replayed, outputs_wanted, replay
 from unvanish.records import (
+    AttentionHead,
     CustomBackward,
     InnerDerivative,
     LayerPrediction,
@@ -61,6 +63,7 @@ class ParameterUpdate:
     update_ratio_log10: float
     lr: float | None = None
     group: int | None = None
+    predicted_change: float | None = None  # inner product of `.grad` and what the step changed
     taken_log10: float | None = None  # norm of `.grad` when the step began; None: it had none
 
 
@@ -93,6 +96,7 @@ class BackwardTracer:
         self.names = names or NameBook()
         self.reducer = Reducer()
         self.nested: list[Nested] = []
+        self.checkpointed = list(log.checkpointed)
         self.notes = list(dict.fromkeys(log.errors))
         self.loss_values = [root.detach() for root in roots]
         self.leftover: dict[int, int] = {}
@@ -114,6 +118,7 @@ class BackwardTracer:
             self.measured.wanted = outputs_wanted(self.measured, self.calls)
         self.fault = self._forward_fault()
         self.head = read_head(self.measured.graph, self.measured.nodes)
+        self.attention = queue_attention(self.measured.graph, self.measured.nodes, self.reducer)
         self.calls, self.idle = _covered(self.calls, self.measured.graph)
 
     def _read_structure(self) -> None:
@@ -260,9 +265,12 @@ class PendingTrace:
         return (tuple(id(model) for model in self.models), root.name, len(graph.ops))
 
     def called_modules(self) -> tuple[nn.Module, ...]:
-        """Return every module that was called with gradients enabled, once."""
-        calls = [*self._calls(), *self._tracer.idle]
-        return tuple(dict.fromkeys(unwrapped(call.module) for call in calls))
+        """Return every module that was called to be trained, once.
+
+        That is with gradients enabled, or by a reentrant checkpoint, which enables them later.
+        """
+        called = [call.module for call in (*self._calls(), *self._tracer.idle)]
+        return tuple(dict.fromkeys(map(unwrapped, [*called, *self._tracer.checkpointed])))
 
     def units_on(self) -> dict[str, tuple[Tensor, Tensor]]:
         """Return, by layer key "module#call", which units were on and which were seen at all.
@@ -342,6 +350,12 @@ class PendingTrace:
                 for order, slots in tracer.derivatives
             ),
             head=tracer.head.record(names.module) if tracer.head is not None else None,
+            attention=tuple(
+                AttentionHead(names.module(one.call) or "", names.number(one.call), head, value)
+                for one in tracer.attention
+                for head, slot in enumerate(one.heads)
+                if math.isfinite(value := values[slot])
+            ),
             custom=tuple(
                 CustomBackward(
                     op=trial.name,
@@ -377,6 +391,7 @@ class PendingTrace:
             fresh_log10=join_log10([values[slots[key].gradient] for key in taken]) - scale,
             taken_log10=join_log10(list(taken.values())),
             leftover_log10=join_log10(left) if opened_for else None,
+            predicted_change=sum(updates[key].predicted_change or 0.0 for key in taken),
         )
 
     def _predictions(self, numbers: Numbers, values: list[float]) -> tuple[LayerPrediction, ...]:
