@@ -22,11 +22,11 @@ from torch import Tensor, nn
 from unvanish.errors import NoSignalError
 from unvanish.i18n import _
 from unvanish.measure import assemble, derivatives, nonfinite, predictions, structure
-from unvanish.measure.attention import queue_attention
+from unvanish.measure.attention import HeadSlots, queue_attention
 from unvanish.measure.calls import CallLog, ModuleCall
 from unvanish.measure.dynamo import uncompiled, uncompiled_itself
 from unvanish.measure.graph import Graph
-from unvanish.measure.head import read_head
+from unvanish.measure.head import HeadFacts, read_head
 from unvanish.measure.names import NameBook, unwrapped
 from unvanish.measure.passes import BackwardPass, ParameterSlots, prepare
 from unvanish.measure.path import Numbers
@@ -117,9 +117,19 @@ class BackwardTracer:
         if self.options.open_fused:
             self.measured.wanted = outputs_wanted(self.measured, self.calls)
         self.fault = self._forward_fault()
-        self.head = read_head(self.measured.graph, self.measured.nodes)
-        self.attention = queue_attention(self.measured.graph, self.measured.nodes, self.reducer)
+        self.head: HeadFacts | None = None
+        self.attention: list[HeadSlots] = []
+        self._read_saved()
         self.calls, self.idle = _covered(self.calls, self.measured.graph)
+
+    def _read_saved(self) -> None:
+        """Read off the nodes, before the backward frees it, what rules ask for."""
+        graph, nodes = self.measured.graph, self.measured.nodes
+        try:
+            self.head = read_head(graph, nodes)
+            self.attention = queue_attention(graph, nodes, self.reducer)
+        except Exception as error:  # reading more than the signal must never cost the signal
+            self.notes.append(f"{type(error).__name__}: {error}")
 
     def _read_structure(self) -> None:
         batch = next((call.batch_size for call in self.calls if call.batch_size), None)

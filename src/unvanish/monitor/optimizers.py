@@ -131,12 +131,12 @@ class Snapshot:
         for (group, lr, parameter, _), (size, change) in zip(self._before, slots, strict=True):
             ratio = _log_ratio(values[change], values[size])
             taken = self._taken.get(id(parameter))
-            product = products.get(id(parameter))
+            dot = products.get(id(parameter))
             updates[id(parameter)] = ParameterUpdate(
                 update_ratio_log10=ratio,
                 lr=lr,
                 group=group,
-                predicted_change=None if product is None else -values[product] / 10.0**scale,
+                predicted_change=None if dot is None else -values[dot] / 10.0**scale,
                 taken_log10=None if taken is None else values[taken] - scale,
             )
             if not_finite(values[change]) and not not_finite(values[size]):

@@ -9,8 +9,8 @@ as a share of the greatest possible, over all queries of a batch.
 
 ## Why it matters
 
-The slope of a softmax is p (1 - p): a head that is sure passes nothing back to its queries and keys,
-and cannot change its mind. A head that spreads evenly averages all tokens into one.
+The slope of a softmax is p (1 - p): a head that is sure passes nothing back to its queries and
+keys, and cannot change its mind. A head that spreads evenly averages all tokens into one.
 
 ## Known problems
 
@@ -24,8 +24,8 @@ not yet held against enough models; select it by its code.
 
 ## Cure
 
-Scale the scores by 1/sqrt(d); normalise queries and keys (QK norm); a warm-up and a smaller learning
-rate; smaller initial weights of the query and key projections.
+Scale the scores by 1/sqrt(d); normalise queries and keys (QK norm); a warm-up and a smaller
+learning rate; smaller initial weights of the query and key projections.
 
 ## References
 
