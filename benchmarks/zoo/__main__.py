@@ -12,6 +12,8 @@ from typing import Any
 import click
 
 CACHE = Path(".zoo")
+RESULTS = Path("benchmarks/results/zoo.json")
+PAGE = Path("docs/zoo.md")
 LIBRARIES = ("torchvision", "timm", "transformers")
 FIRST = {"torchvision": "resnet18", "transformers": "bert"}  # one of each, for their imports
 
@@ -53,7 +55,7 @@ def trace(
         if time.monotonic() - started > 60 * minutes:
             click.echo(f"stopped: {len(chosen) - position} left; type the same again")
             return
-        answer = isolated(partial(traced, build), limit)
+        answer = isolated(partial(traced, build, CACHE / "checks"), limit)
         row = {"library": source, "name": name, "family": family, **answer}
         row.pop("trace", None) if row["status"] == "traced" else None
         with file.open("a") as stream:
@@ -100,6 +102,17 @@ def faults(library: tuple[str, ...], minutes: float, most: int, limit: float) ->
             labels = [case["label"] for case in row.get("cases", [])]
             told = ", ".join(f"{each} {labels.count(each)}" for each in sorted(set(labels)))
             click.echo(f"{source} {name}: {row['status']} {told} ({row['seconds']} s)")
+
+
+@main.command()
+def report() -> None:
+    """Judge all that is kept by the rules of today; write the result file and the page."""
+    from benchmarks.zoo.report import page, results, write
+
+    found = results(lines(CACHE / "trace.jsonl"), lines(CACHE / "faults.jsonl"), CACHE)
+    write(found, RESULTS, PAGE)
+    click.echo(page(found))
+    click.echo(f"Wrote {RESULTS} and {PAGE}")
 
 
 def candidates(library: str) -> list[tuple[str, str]]:

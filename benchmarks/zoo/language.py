@@ -7,6 +7,7 @@ counts as a fit when a forward with a loss runs. Otherwise less is shrunk.
 
 from __future__ import annotations
 
+import importlib
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -132,16 +133,35 @@ def _tried(specimen: Specimen) -> Specimen:
 
 
 def _classes(name: str) -> Iterator[tuple[Any, str]]:
+    """Yield the model classes of a type, with the head that each has ("": none)."""
     import transformers
     from transformers.models.auto import modeling_auto
 
+    found = []
     mappings = [(head, f"MODEL_FOR_{head}_MAPPING_NAMES") for head in HEADS]
     for head, mapping in [*mappings, ("", "MODEL_MAPPING_NAMES")]:
         named = getattr(modeling_auto, mapping).get(name)
         for one in (named,) if isinstance(named, str) else (named or ())[:1]:
             kind = getattr(transformers, one, None)
             if inspect.isclass(kind) and issubclass(kind, nn.Module):
-                yield kind, head
+                found.append((kind, head))
+    yield from found or _unlisted(name)
+
+
+def _unlisted(name: str) -> Iterator[tuple[Any, str]]:
+    """Yield the models of a type that is only part of another's: by the configuration they take."""
+    from transformers import PreTrainedModel
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+    config = CONFIG_MAPPING[name]
+    try:
+        module = importlib.import_module(config.__module__.replace("configuration_", "modeling_"))
+    except ImportError:
+        return
+    for kind in vars(module).values():
+        own = inspect.isclass(kind) and issubclass(kind, PreTrainedModel)
+        if own and kind.config_class is config and "forward" in vars(kind):
+            yield kind, "CAUSAL_LM" if kind.__name__.endswith("ForCausalLM") else ""
 
 
 def _shrunk(kind: Any, small: Mapping[str, int]) -> Any:
@@ -210,6 +230,10 @@ def _batches(
     inputs = [makers[key]() for key in singles if key in makers]
     if main == "pixel_values":
         inputs.append(_video(model, min(count, 4), "pixel_values"))
+    if main == "input_values":
+        inputs.append({"input_values": wave(count, 4000)[:, None]})
+    if main == "past_values":
+        inputs.append({"past_values": _series(model, count)})
     if main == "input_features" or "input_features" in accepted:
         inputs.append({"input_features": wave(8 * count, 400).reshape(count, 8, 400).mT[:, :80]})
     for given in [*inputs, *([both] if both else [])]:
@@ -266,6 +290,15 @@ def _video(model: nn.Module, count: int, name: str) -> dict[str, Any]:
     frames = _field(model, "num_frames", _field(model, "frames_per_clip", 8))
     pixels = _pixels(model, count)["pixel_values"]
     return {name: pixels[:, None].repeat(1, int(frames), 1, 1, 1)}
+
+
+def _series(model: nn.Module, count: int) -> Tensor:
+    """Return time series (count, time, channels)."""
+    time, channels = (
+        int(_field(model, "context_length", 32)),
+        _field(model, "num_input_channels", 1),
+    )
+    return wave(count * channels, time).reshape(count, channels, time).mT
 
 
 def _features(model: nn.Module, accepted: set[str], count: int) -> dict[str, Any]:
