@@ -36,10 +36,14 @@ def regress(model: nn.Module, batch: tuple[Any, ...]) -> Tensor:
 
 
 def torchvision_names() -> list[str]:
-    """Return every builder; the quantised ones, which do not train, and 3-D ones included."""
+    """Return every builder but the quantised ones, which do not train; the smallest first."""
     from torchvision import models
 
-    return [name for name in models.list_models() if not name.startswith("quantized")]
+    def size(name: str) -> int:
+        return int(next(iter(models.get_model_weights(name))).meta["num_params"])
+
+    names = [name for name in models.list_models() if not name.startswith("quantized")]
+    return sorted(names, key=size)
 
 
 def build_torchvision(name: str, count: int, least: int = 64) -> Specimen:
