@@ -83,10 +83,14 @@ ATTEMPTS: tuple[Mapping[str, int], ...] = (
 
 
 def transformers_names() -> list[str]:
-    """Return every type of model that has a configuration."""
+    """Return every type of model that has a configuration; those that are parts of others last."""
+    from transformers.models.auto import modeling_auto
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 
-    return sorted(CONFIG_MAPPING_NAMES)
+    whole: set[str] = set()
+    for head in HEADS:
+        whole |= set(getattr(modeling_auto, f"MODEL_FOR_{head}_MAPPING_NAMES"))
+    return sorted(CONFIG_MAPPING_NAMES, key=lambda name: (name not in whole, name))
 
 
 def build_transformers(name: str, count: int) -> Specimen:
@@ -232,6 +236,7 @@ def _batches(
         inputs.append(_video(model, min(count, 4), "pixel_values"))
     if main == "input_values":
         inputs.append({"input_values": wave(count, 4000)[:, None]})
+        inputs.append({"input_values": _spectrogram(model, count)})
     if main == "past_values":
         inputs.append({"past_values": _series(model, count)})
     if main == "input_features" or "input_features" in accepted:
@@ -260,7 +265,8 @@ def _with_labels(
             rest = {key: value for key, value in given.items() if key != "decoder_input_ids"}
             ids = tokens(count, 16)
             yield {**rest, "labels": ids}, ids
-            yield {**given, "labels": given["decoder_input_ids"]}, given["decoder_input_ids"]
+            if "decoder_input_ids" in given:
+                yield {**given, "labels": given["decoder_input_ids"]}, given["decoder_input_ids"]
         elif head == "CTC":
             yield {**given, "labels": 1 + tokens(count, 4) % 20}, None
         elif "CLASSIFICATION" in head:
@@ -290,6 +296,12 @@ def _video(model: nn.Module, count: int, name: str) -> dict[str, Any]:
     frames = _field(model, "num_frames", _field(model, "frames_per_clip", 8))
     pixels = _pixels(model, count)["pixel_values"]
     return {name: pixels[:, None].repeat(1, int(frames), 1, 1, 1)}
+
+
+def _spectrogram(model: nn.Module, count: int) -> Tensor:
+    """Return a spectrogram (count, time, features), as long as the model takes."""
+    time, features = int(_field(model, "max_length", 100)), int(_field(model, "num_mel_bins", 80))
+    return wave(count * features, time).reshape(count, features, time).mT
 
 
 def _series(model: nn.Module, count: int) -> Tensor:
