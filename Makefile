@@ -74,10 +74,19 @@ coverage-zoo: $(ZOO_VENV)/.ready  ## trace every architecture of timm, transform
 	$(ZOO_VENV)/bin/python -m benchmarks.zoo report
 
 bench-theory: $(STAMP)  ## time of one activation's full theory
-	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/theory.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/theory.py --json benchmarks/results/theory.json
+
+bench-prediction: $(STAMP)  ## theory against measured networks: intervals, rates, cost
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/prediction.py
+
+bench-boundary: $(STAMP)  ## does a tanh network train where theory says so? (real digits)
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/boundary.py
 
 bench-page: $(STAMP)  ## time to open the report of a 500-layer, 1,000-sample run (needs Chromium)
 	$(BIN)/python benchmarks/page.py
+
+bench-depth: $(STAMP)  ## how deep plain networks train, by their starting weights (half an hour)
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/depth.py
 
 clean:  ## remove what the targets made
 	rm -rf $(VENV) $(MO) dist .pytest_cache .mypy_cache .ruff_cache

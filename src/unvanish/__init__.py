@@ -14,6 +14,7 @@ from unvanish._version import __version__
 if TYPE_CHECKING:
     from unvanish.checking import check
     from unvanish.errors import UnvanishError
+    from unvanish.initialisation import InitPlan, init_
     from unvanish.meanfield.facade import critical, gain, theory
     from unvanish.monitor.notebook import watch
     from unvanish.records import Diagnosis, Finding, Run, Trace
@@ -22,12 +23,15 @@ if TYPE_CHECKING:
 _PUBLIC = {
     "Diagnosis": "unvanish.records",
     "Finding": "unvanish.records",
+    "InitPlan": "unvanish.initialisation",
     "Run": "unvanish.records",
     "Trace": "unvanish.records",
     "UnvanishError": "unvanish.errors",
     "check": "unvanish.checking",
     "critical": "unvanish.meanfield.facade",
     "gain": "unvanish.meanfield.facade",
+    "init_": "unvanish.initialisation",
+    "monitor": "unvanish.monitor",
     "theory": "unvanish.meanfield.facade",
     "watch": "unvanish.monitor.notebook",
 }
@@ -35,6 +39,7 @@ _PUBLIC = {
 __all__ = [
     "Diagnosis",
     "Finding",
+    "InitPlan",
     "Run",
     "Trace",
     "UnvanishError",
@@ -42,6 +47,8 @@ __all__ = [
     "check",
     "critical",
     "gain",
+    "init_",
+    "monitor",
     "theory",
     "watch",
 ]
@@ -51,7 +58,11 @@ def __getattr__(name: str) -> Any:
     """Load a public name on first use (PEP 562)."""
     if name not in _PUBLIC:
         raise AttributeError(f"module 'unvanish' has no attribute {name!r}")
-    value = getattr(importlib.import_module(_PUBLIC[name]), name)
+    value = (
+        importlib.import_module("unvanish.monitor")  # a package that can be called
+        if name == "monitor"
+        else getattr(importlib.import_module(_PUBLIC[name]), name)
+    )
     globals()[name] = value
     return value
 

@@ -163,7 +163,8 @@ def _degradations(diagnosis: Diagnosis) -> Iterator[RenderableType]:
 def _next(diagnosis: Diagnosis, saved: Path | None, width: int) -> Iterator[RenderableType]:
     commands: list[tuple[str, str]] = []
     if saved is not None:
-        name = saved.stem if saved.parent.name == ".unvanish" else shlex.quote(str(saved))
+        kept = saved.parent.name == ".unvanish"
+        name = diagnosis.run.id if kept else shlex.quote(str(saved))
         commands.append((f"unvanish report {name} -o report.html", _("the pictures")))
     gravest = diagnosis.findings[0] if diagnosis.findings else None
     if gravest is not None and gravest.verdict != "healthy":

@@ -1,0 +1,1 @@
+"""Cures: candidates proposed from findings, tried on copies, and proven by training."""
