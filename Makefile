@@ -58,6 +58,9 @@ bench-check: $(STAMP)  ## cost of a traced step against a bare one, interleaved
 bench-verdicts: $(STAMP)  ## right verdicts on cases with known answers
 	$(BIN)/python benchmarks/verdicts.py --json benchmarks/results/verdicts.json
 
+bench-fix: $(STAMP)  ## cures proven on cases with known faults, beside random search; goes on where it stopped
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/fix.py
+
 bench-theory: $(STAMP)  ## time of one activation's full theory
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/theory.py --json benchmarks/results/theory.json
 
