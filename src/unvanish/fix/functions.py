@@ -75,13 +75,13 @@ class during_forward:  # noqa: N801 - a hook pair that reads as words: during_fo
 
     def __init__(self, model: nn.Module, make: Callable[[], Substitution]) -> None:
         self.make = make
-        self.entered: list[Substitution] = []
+        self.entered: list[Any] = []
         model.register_forward_pre_hook(self.enter, prepend=True)
         model.register_forward_hook(self.leave, always_call=True)
 
     def enter(self, module: nn.Module, args: Any) -> None:
         """Before the forward."""
-        mode = self.make()
+        mode: Any = self.make()  # torch leaves its methods untyped
         mode.__enter__()
         self.entered.append(mode)
 

@@ -35,6 +35,13 @@ def replace_module(root: nn.Module, old: nn.Module, new: nn.Module) -> None:
                 setattr(parent, name, new)
 
 
+def wrap_module(root: nn.Module, old: nn.Module, new: nn.Module) -> None:
+    """Put `new`, which holds `old`, in its place; hooks stay outermost."""
+    replace_module(root, old, new)
+    for name in _HOOKS:
+        setattr(old, name, type(getattr(old, name))())
+
+
 def place(new: nn.Module, like: nn.Module) -> None:
     """Move `new` to the device and the floating type of the first parameter of `like`."""
     reference = next(like.parameters(), None)

@@ -18,13 +18,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from unvanish.testing.case import Case, Experiment, Kind
+    from unvanish.testing.case import Answer, Case, Experiment, Kind
     from unvanish.testing.catalogue import case, cases
     from unvanish.testing.healthy import UnhealthyError, assert_healthy
     from unvanish.testing.verdict import Judgement, judge, watched
 
 # name -> module that defines it
 _PUBLIC = {
+    "Answer": "unvanish.testing.case",
     "Case": "unvanish.testing.case",
     "Experiment": "unvanish.testing.case",
     "Judgement": "unvanish.testing.verdict",
@@ -38,6 +39,7 @@ _PUBLIC = {
 }
 
 __all__ = [
+    "Answer",
     "Case",
     "Experiment",
     "Judgement",
