@@ -137,6 +137,7 @@ def summary(rows: list[dict[str, Any]]) -> list[str]:
 @click.command()
 @click.option("--seeds", default=3, show_default=True, help="seeds for each case")
 @click.option("--only", multiple=True, help="a case; may be given several times")
+@click.option("--group", type=click.Choice(["public", "own"]), help="only cases of this group")
 @click.option("--compare/--no-compare", default=True, help="random search at the same budget")
 @click.option("--again", is_flag=True, help="forget what is known of the chosen cases")
 @click.option("--minutes", type=float, help="begin no further case after so many")
@@ -149,6 +150,7 @@ def summary(rows: list[dict[str, Any]]) -> list[str]:
 def main(
     seeds: int,
     only: tuple[str, ...],
+    group: str | None,
     compare: bool,
     again: bool,
     minutes: float | None,
@@ -156,7 +158,7 @@ def main(
 ) -> None:
     """Print the table and the rates."""
     console = Console()
-    chosen = [c for c in cases() if c.name in only] if only else _curable()
+    chosen = [c for c in _curable(group) if not only or c.name in only]
     known = _read(results)
     if again:
         names = {case.name for case in chosen}
@@ -187,8 +189,8 @@ def main(
         console.print(*summary(rows), sep="\n")
 
 
-def _curable() -> list[Case]:
-    return [case for case in cases() if case.name not in NOT_CURABLE]
+def _curable(group: str | None) -> list[Case]:
+    return [case for case in cases(group) if case.name not in NOT_CURABLE]
 
 
 def _read(path: Path) -> list[dict[str, Any]]:
