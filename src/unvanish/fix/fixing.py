@@ -65,7 +65,7 @@ class FixResult:
 
     def model_with(self, name: str | None) -> nn.Module:
         """Return a copy of the model with the cure `name` of this result applied, not trained."""
-        return self._trainer.cured(_treatment(name))
+        return self._trainer.cured(Treatment.of(name or ""))
 
     def apply(self) -> None:
         """Apply the best cure to the model that was given, in place; without one, do nothing.
@@ -73,7 +73,7 @@ class FixResult:
         An optimiser made before does not know parameters that the cure added: make it anew.
         """
         if self.best is not None:
-            self._trainer.apply(_treatment(self.best.name))
+            self._trainer.apply(Treatment.of(self.best.name))
 
     def document(self) -> dict[str, Any]:
         """Return the result as plain data: the JSON contract of docs/json-fix.md."""
@@ -99,10 +99,6 @@ class FixResult:
         from unvanish.report.fix_page import repr_html
 
         return repr_html(self.record)
-
-
-def _treatment(name: str | None) -> Treatment:
-    return Treatment(tuple(name.split(" + ")) if name else ())
 
 
 def fix(
