@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 from typing import Any
@@ -208,7 +208,7 @@ class LiveTrainer:
         kept = _kept(batches, min(MOST_BATCHES, max(self.steps, _HELD_OUT)))
         if not kept:
             raise UsageError(_("there is no batch"), _("Give a list of batches, or a DataLoader."))
-        if iter(batches) is batches:
+        if isinstance(batches, Iterator):  # gone once it is read
             self.notes.append(
                 _("the batches come from a generator; the first {count} were kept").format(
                     count=len(kept)

@@ -23,7 +23,8 @@ from unvanish.records import Cure, CureStatus, Diagnosis, Fix, Proof
 RATES = (3.0, 1 / 3)
 SCREENED = 5  # cures that get a short training
 SHORT = 4  # a short training is 1/4 of a full one …
-SHORT_LEAST = 20  # … and no shorter than this
+SHORT_LEAST = 10  # … and no shorter than this
+ENOUGH = 3  # cures that are screened where one of them helps
 MOST_FINALISTS = 2
 
 Progress = Callable[[str, float], None]  # what is being done, and the share that is done
@@ -102,12 +103,11 @@ class Search:
     def _screen(self) -> None:
         steps = short_steps(self.trainer.steps)
         fitting = [one for one in self._candidates if one.refused is None]
-        for one in self._diverse(fitting):
-            self._tried.append(self._shortly(_Tried(Treatment((one.name,)), (one,)), steps))
-        if not any(one.short is not None and one.short.usable for one in self._tried):
+        if not fitting:
             return
         full = self._baseline[0]
-        # The same seed and batches: the beginning of the full training is the short one.
+        # The same seed and batches: the beginning of the full training is the short one, but the
+        # yardstick was held to its end.
         if len(full.losses) > steps or not full.usable:
             self._short = self._train(UNTREATED, 0, steps, _("the untreated network, shortly"))
         else:
@@ -115,9 +115,20 @@ class Search:
         for rate in RATES:
             treatment = Treatment(lr_factor=rate)
             self._rates[rate] = self._train(treatment, 0, steps, treatment.label)
+        for one in self._diverse(fitting):
+            if not self._screened_enough(one):
+                self._tried.append(self._shortly(_Tried(Treatment((one.name,)), (one,)), steps))
         for together in (self._pair(), self._slower()):
             if together is not None:
                 self._tried.append(self._shortly(together, steps))
+
+    def _screened_enough(self, one: Candidate) -> bool:
+        """Whether `one` can be left out: several were tried, one mends, and it is no new sort."""
+        if len(self._tried) < ENOUGH:
+            return False
+        sorts = {each.keeps_activation for each in self._tried}
+        mends = any(self._gone(each) and self._helps(each) for each in self._tried)
+        return mends and (one.keeps_activation in sorts or not self._slope_blamed())
 
     def _diverse(self, fitting: Sequence[Candidate]) -> list[Candidate]:
         """Return the cures to try: by prior, but of those that swap and those that keep, both."""
@@ -163,12 +174,14 @@ class Search:
     def _enough(self, one: _Tried) -> bool:
         """Whether a further finalist adds nothing: one is proven, and it is of the same sort."""
         proven = [each for each in self._tried if each.proof is not None and each.proof.proven]
+        sorts = {each.keeps_activation for each in proven}
+        return bool(proven) and not (self._slope_blamed() and one.keeps_activation not in sorts)
+
+    def _slope_blamed(self) -> bool:
         diagnosis = self._baseline[0].diagnosis
-        slope = diagnosis is not None and any(
+        return diagnosis is not None and any(
             finding.factor == "slope" for finding in diagnosis.findings[:1]
         )
-        sorts = {each.keeps_activation for each in proven}
-        return bool(proven) and not (slope and one.keeps_activation not in sorts)
 
     def _finalists(self) -> Iterable[_Tried]:
         """Yield those worth a proof, the best first; after a proven one, the other sort first."""
