@@ -266,3 +266,19 @@ def test_a_label_names_its_treatment() -> None:
         Treatment((), 0.25),
     ):
         assert Treatment.of(treatment.label) == treatment
+
+
+def test_while_nothing_helps_more_is_screened() -> None:
+    trainer = good({"cure-11"})
+    trainer.proposed = [candidate(f"cure-{n}", 1 - n / 20) for n in range(12)]
+    found = fix(trainer)
+    assert found.best == "cure-11"
+    assert found.trainings_spent <= 15
+
+
+def test_where_one_mends_at_once_few_are_screened() -> None:
+    trainer = good({"cure-0"})
+    trainer.proposed = [candidate(f"cure-{n}", 1 - n / 20) for n in range(12)]
+    found = fix(trainer)
+    assert sum(one.screened is not None for one in found.cures) == 3 + 1  # and one at a lower rate
+    assert found.best == "cure-0"

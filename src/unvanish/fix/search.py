@@ -32,7 +32,11 @@ Progress = Callable[[str, float], None]  # what is being done, and the share tha
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """How much is tried. `seeds` are the fresh ones of the proof."""
+    """How much is tried. `seeds` are the fresh ones of the proof.
+
+    `screened` cures get a short training; while none of them helps, more, as long as the budget
+    leaves a proof.
+    """
 
     seeds: int = prove.LEAST_SEEDS
     screened: int = SCREENED
@@ -115,7 +119,8 @@ class Search:
         for rate in RATES:
             treatment = Treatment(lr_factor=rate)
             self._rates[rate] = self._train(treatment, 0, steps, treatment.label)
-        for one in self._diverse(fitting):
+        first = self._diverse(fitting)
+        for one in [*first, *(one for one in fitting if one not in first)]:
             if not self._screened_enough(one):
                 self._tried.append(self._shortly(_Tried(Treatment((one.name,)), (one,)), steps))
         for together in (self._pair(), self._slower()):
@@ -123,9 +128,13 @@ class Search:
                 self._tried.append(self._shortly(together, steps))
 
     def _screened_enough(self, one: Candidate) -> bool:
-        """Whether `one` can be left out: several were tried, one mends, and it is no new sort."""
+        """Whether `one` can be left out: others mend and it is no new sort, or money is short."""
         if len(self._tried) < ENOUGH:
             return False
+        if len(self._tried) >= self.budget.screened:
+            proof = 2 * self.budget.seeds
+            helped = any(self._helps(each) for each in self._tried)
+            return helped or self.spent + proof + 1 / SHORT > self.budget.most
         sorts = {each.keeps_activation for each in self._tried}
         mends = any(self._gone(each) and self._helps(each) for each in self._tried)
         return mends and (one.keeps_activation in sorts or not self._slope_blamed())
