@@ -156,7 +156,7 @@ def _found(
     words: tuple[str, ...], module: str | None, start: Path, options: dict[str, Any]
 ) -> Fix | None:
     """Return what was found; None if it was interrupted before anything was known."""
-    with _progress() as progress:
+    with progress_shown() as progress:
         if module is None and is_function(words[0]):
             return _of_function(words[0], options, progress)
         return _of_script(words, module, start, options, progress)
@@ -245,7 +245,7 @@ def _run(search: Search) -> Fix | None:
 
 
 @contextmanager
-def _progress() -> Iterator[Progress]:
+def progress_shown() -> Iterator[Progress]:
     """Yield a function that shows what is being done: a bar on a terminal, else lines."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
