@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
-from unvanish.cli.fix import command
+from tests.report import fix_builders
+from unvanish.cli.fix import _apply, command
 
 FUNCTION = """
 import torch
@@ -153,3 +155,19 @@ def test_a_script_that_cannot_be_tried_is_told_in_words(
     done = fixed("bad.py")
     assert done.returncode == 3
     assert message in done.stderr.splitlines()[-1]
+
+
+def test_apply_without_a_proven_cure_writes_nothing(directory: Path) -> None:
+    result = typed("net.py:make", "--steps", "5", "--apply")
+    assert result.exit_code == 0
+    assert "no cure is proven: nothing was written" in result.stderr
+    assert (directory / "net.py").read_text() == FUNCTION
+
+
+def test_apply_writes_the_first_proven_cure_that_has_a_place(directory: Path) -> None:
+    found = fix_builders.proven()
+    (directory / "train.py").write_text("optimizer = SGD(model.parameters())\n")
+    _apply(found, ("train.py",), None)
+    written = (directory / "train.py").read_text()
+    assert written.startswith("optimizer = SGD(model.parameters())\n# --- by unvanish fix: swap")
+    assert textwrap.indent(fix_builders.CODE, "    ") in written

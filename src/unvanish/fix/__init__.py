@@ -13,6 +13,7 @@ The package is also the function `unvanish.fix(model, batches, loss_fn, optimize
     fixing.py      T  `unvanish.fix()` and its result
     live.py        T  trials in this process, on copies
     seeds.py       T  what a seed changes
+    apply.py          a cure written into the source
     treat.py       T  cures applied to a live training
     given.py       T  what FILE.py:FUNCTION returns
     script.py         trials of an unchanged script, in child processes
