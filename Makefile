@@ -76,6 +76,9 @@ coverage-zoo: $(ZOO_VENV)/.ready  ## trace every architecture of timm, transform
 	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(ZOO_VENV)/bin/python -m benchmarks.zoo faults
 	$(ZOO_VENV)/bin/python -m benchmarks.zoo report
 
+bench-fix: $(STAMP)  ## cures proven on cases with known faults, beside random search; goes on where it stopped
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/fix.py
+
 bench-theory: $(STAMP)  ## time of one activation's full theory
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/theory.py --json benchmarks/results/theory.json
 
