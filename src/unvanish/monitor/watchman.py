@@ -43,6 +43,7 @@ from unvanish.records import Diagnosis, Finding, Incident, Run
 P = ParamSpec("P")
 T = TypeVar("T")
 _OPEN_MOST = 1024  # backward passes that wait for a step
+_SUSPICIOUS = 64  # backward passes without a step, after which our hooks are looked for
 _WAITING_MOST = 4096  # steps that wait for a transfer
 
 
@@ -348,7 +349,21 @@ class Monitor:
             self._open.backwards += 1
             return
         self._passes.append(seen)
+        if len(self._passes) % _SUSPICIOUS == 0:
+            self._listen_again()
         del self._passes[:-_OPEN_MOST]
+
+    def _listen_again(self) -> None:
+        """Put our hooks back if somebody has cleared all hooks on optimisers."""
+        if not self._listener.intact():
+            self._listener.remove()
+            self._listener.install()
+            self._desk.say(
+                _("the hooks on optimisers were removed; {count} steps were not seen").format(
+                    count=len(self._passes)
+                )
+            )
+            self._passes.clear()
 
     # --- the optimiser's step ------------------------------------------------------------------
 
