@@ -21,6 +21,7 @@ from unvanish.diagnose.config import Config
 from unvanish.i18n import _
 from unvanish.measure.reduce import log10
 from unvanish.monitor.alarms import Alarms
+from unvanish.monitor.diary import readings_of
 from unvanish.monitor.flight import Arrived
 from unvanish.monitor.gauge import Levels
 from unvanish.monitor.journal import Journal
@@ -318,13 +319,10 @@ def _count(log: float | None) -> int | None:
 
 
 def _readings(step: int, levels: Levels | None, trace: Trace | None) -> tuple[Readings, ...]:
+    """Return what was read: of parameters by the gauge, of layers by the trace."""
     found = () if levels is None else levels.readings(step)
-    rows = [] if trace is None else [row for row in trace.layers if row.level_log10 is not None]
-    if rows:
-        names = tuple(f"{row.module}#{row.call}" for row in rows)
-        values = tuple(float(row.level_log10 or 0.0) for row in rows)
-        found = (*found, Readings("level", step, names, values))
-    return found
+    layers = () if trace is None else readings_of(trace)
+    return (*found, *(one for one in layers if one.quantity == "level"))
 
 
 def _numbers(record: StepRecord) -> dict[str, float]:
