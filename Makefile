@@ -64,5 +64,8 @@ bench-theory: $(STAMP)  ## time of one activation's full theory
 bench-page: $(STAMP)  ## time to open the report of a 500-layer, 1,000-sample run (needs Chromium)
 	$(BIN)/python benchmarks/page.py
 
+bench-depth: $(STAMP)  ## how deep plain networks train, by their starting weights (half an hour)
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/depth.py
+
 clean:  ## remove what the targets made
 	rm -rf $(VENV) $(MO) dist .pytest_cache .mypy_cache .ruff_cache

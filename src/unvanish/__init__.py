@@ -14,6 +14,7 @@ from unvanish._version import __version__
 if TYPE_CHECKING:
     from unvanish.checking import check
     from unvanish.errors import UnvanishError
+    from unvanish.initialisation import InitPlan, init_
     from unvanish.meanfield.facade import critical, gain, theory
     from unvanish.monitor.notebook import watch
     from unvanish.records import Diagnosis, Finding, Run, Trace
@@ -22,12 +23,14 @@ if TYPE_CHECKING:
 _PUBLIC = {
     "Diagnosis": "unvanish.records",
     "Finding": "unvanish.records",
+    "InitPlan": "unvanish.initialisation",
     "Run": "unvanish.records",
     "Trace": "unvanish.records",
     "UnvanishError": "unvanish.errors",
     "check": "unvanish.checking",
     "critical": "unvanish.meanfield.facade",
     "gain": "unvanish.meanfield.facade",
+    "init_": "unvanish.initialisation",
     "monitor": "unvanish.monitor",
     "theory": "unvanish.meanfield.facade",
     "watch": "unvanish.monitor.notebook",
@@ -36,6 +39,7 @@ _PUBLIC = {
 __all__ = [
     "Diagnosis",
     "Finding",
+    "InitPlan",
     "Run",
     "Trace",
     "UnvanishError",
@@ -43,6 +47,7 @@ __all__ = [
     "check",
     "critical",
     "gain",
+    "init_",
     "monitor",
     "theory",
     "watch",

@@ -85,6 +85,15 @@ Phase = Literal[
     "clipped",
 ]
 GradientState = Literal["none", "zero", "nonfinite", "some"]
+CureStatus = Literal[
+    "proven",
+    "measured",  # the finding is gone; the yardstick changed with the loss, or no seed varies
+    "tried",  # trained, and not proven
+    "screened-out",  # trained for a short time only
+    "not-tried",  # proposed, but the budget went to others
+    "refused",  # does not fit this network
+    "failed",  # the training crashed under it
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,6 +266,33 @@ class LossTerm:
 
 
 @dataclass(frozen=True, slots=True)
+class LayerPrediction:
+    """What mean-field theory says of one op of the trunk, beside what was measured.
+
+    A gain is predicted for the median network with weights and biases of the measured size, drawn
+    at random; `spread_log10` is its standard deviation over such networks. The totals are from the
+    network's output through this op, with the bounds that nine in ten networks keep. Numbers are
+    None where theory has nothing to say, and `flag` says why; with a number beside it, `flag` says
+    why not to trust it.
+    """
+
+    op: str  # autograd name
+    module: str | None
+    call: int
+    kind: str  # what theory takes it for: "linear", "sigmoid", "LayerNorm", "sum" (of branches)
+    factor: Factor
+    measured_log10: float
+    predicted_log10: float | None
+    spread_log10: float | None
+    total_measured_log10: float
+    total_predicted_log10: float | None
+    total_low_log10: float | None
+    total_high_log10: float | None
+    amplification_log10: float | None = None  # of a small relative error in the first length
+    flag: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Trace:
     """One backward pass, measured at every op."""
 
@@ -279,6 +315,7 @@ class Trace:
     op_count: int = 0
     ops: tuple[OpGain, ...] = ()
     notes: tuple[str, ...] = ()  # degradations: what could not be measured, and why
+    predictions: tuple[LayerPrediction, ...] = ()  # of the trunk's ops, in forward order
 
 
 # --- a run ---------------------------------------------------------------------------------------
@@ -482,3 +519,97 @@ class Diagnosis:
     def _repr_html_(self) -> str:
         fragment: str = importlib.import_module("unvanish.report.notebook").repr_html(self)
         return fragment
+
+
+# --- what is tried ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Edited:
+    """One thing that a cure changed: a parameter, a module, or ("") the training as a whole."""
+
+    where: str
+    what: str
+    before: str
+    after: str
+
+
+@dataclass(frozen=True, slots=True)
+class Predicted:
+    """What one backward pass through the cured network shows, before any training.
+
+    Levels are log10 of ||dL/dh|| at the first layer of the main path over that at its last.
+    """
+
+    ratio_before_log10: float | None
+    ratio_after_log10: float | None
+    verdict: Verdict | None
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """Baseline and cure trained side by side on fresh seeds; scores: the lower the better."""
+
+    seeds: tuple[int, ...]
+    steps: int
+    baseline_scores: tuple[float, ...]
+    scores: tuple[float, ...]
+    losses: Mapping[str, tuple[float, ...]]  # of the cured network, by seed
+    verdicts_after: tuple[Verdict, ...]
+    gone: bool  # the finding that led is gone on every seed
+    beaten: int  # on so many seeds the cure scored better
+    proven: bool
+    why_not: str = ""  # where it is not proven
+
+
+@dataclass(frozen=True, slots=True)
+class Cure:
+    """A cure that was proposed, and how far it came: see `status`."""
+
+    name: str  # "critical-init", or several joined by " + "
+    applicability: str
+    kind: str
+    keeps_activation: bool
+    summary: str
+    sources: tuple[str, ...]
+    prior: float
+    status: CureStatus
+    code: str = ""
+    edits: tuple[Edited, ...] = ()
+    note: str = ""
+    predicted: Predicted | None = None
+    screened: float | None = None  # score after the short training
+    proof: Proof | None = None
+    why: str = ""  # refused or failed: the reason
+
+
+@dataclass(frozen=True, slots=True)
+class Fix:
+    """The answer of `unvanish fix`: `cures` has the best first, `best` is a proven one's name."""
+
+    command: tuple[str, ...]
+    verdict_before: Verdict
+    training_before: Training
+    diagnosis: Diagnosis
+    yardstick: str
+    steps: int
+    short_steps: int  # of the short trainings
+    baseline: Mapping[str, tuple[float, ...]]  # losses by seed; "0" is the run that was diagnosed
+    baseline_scores: Mapping[str, float]
+    rates: Mapping[str, float]  # scores of the short trainings with the learning rate changed
+    baseline_short: float | None
+    cures: tuple[Cure, ...]
+    best: str | None
+    trainings_spent: float
+    notes: tuple[str, ...] = ()
+    interrupted: bool = False
+    random_search: RandomSearch | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RandomSearch:
+    """The same cures tried in random order at the same budget, for comparison."""
+
+    tried: tuple[str, ...]
+    best: str | None  # a proven one
+    trainings_spent: float

@@ -20,6 +20,7 @@ COMMANDS: dict[str, str] = {
     "check": "check",
     "chain": "chain",
     "theory": "theory",
+    "init": "init",
     "rule": "rule",
     "report": "report",
     "runs": "runs",

@@ -45,9 +45,12 @@ class Plan:
         shapes: dict[tuple[object, ...], list[int]] = {}
         devices: dict[torch.device, list[int]] = {}
         for position, tensor in enumerate(tensors):
-            if hasattr(tensor, "to_local") or tensor.layout != torch.strided:
-                plan.single.append(position)
-            elif tensor.dtype not in _REAL or tensor.device.type not in ("cpu", "cuda"):
+            if (
+                hasattr(tensor, "to_local")
+                or tensor.layout != torch.strided
+                or tensor.dtype not in _REAL
+                or tensor.device.type not in ("cpu", "cuda")
+            ):
                 plan.single.append(position)
             elif tensor.numel() == 0:
                 plan.empty.append(position)
@@ -128,7 +131,9 @@ def norms(tensors: Sequence[Tensor], plan: Plan) -> Many:
         found = torch.linalg.vector_norm(rows, dim=1, dtype=torch.float64)
         many.set(group, _logs(rows, found))
     if plan.large:
-        many.set(plan.large, [cpu_log10_norm(tensors[position].detach()) for position in plan.large])
+        many.set(
+            plan.large, [cpu_log10_norm(tensors[position].detach()) for position in plan.large]
+        )
     for group in plan.device:
         values = torch._foreach_norm([tensors[i].detach() for i in group], 2, torch.float64)
         many.wait(group, torch.stack(values), log10)

@@ -139,9 +139,7 @@ class Reducer:
         """Start the transfer of all results; nothing may be queued after it."""
         if self._transfer is None:
             self._sent = [
-                (slot, part)
-                for slot, result in enumerate(self._results)
-                for part in _parts(result)
+                (slot, part) for slot, result in enumerate(self._results) for part in _parts(result)
             ]
             self._transfer = Transfer([part for _slot, part in self._sent])
 

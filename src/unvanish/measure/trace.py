@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from unvanish.errors import NoSignalError
 from unvanish.i18n import _
-from unvanish.measure import assemble, nonfinite
+from unvanish.measure import assemble, nonfinite, predictions, structure
 from unvanish.measure.calls import CallLog, ModuleCall
 from unvanish.measure.dynamo import uncompiled, uncompiled_itself
 from unvanish.measure.graph import Graph
@@ -30,7 +30,7 @@ from unvanish.measure.passes import BackwardPass, ParameterSlots, prepare
 from unvanish.measure.path import Numbers
 from unvanish.measure.reduce import Reducer, join_log10
 from unvanish.measure.replay import Replayed, outputs_wanted, replay
-from unvanish.records import LayerSignal, NonFinite, ParameterSignal, Trace
+from unvanish.records import LayerPrediction, LayerSignal, NonFinite, ParameterSignal, Trace
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +39,7 @@ class TraceOptions:
 
     probes: int = 1  # random cotangents at the network's output, on a replay; 0: none
     open_fused: bool = True  # open fused recurrent layers on a replay
+    predict: bool = True  # read off the network what theory needs to predict its gains
     keep_ops: bool = True  # keep every edge of the graph in the trace
     parameters: frozenset[int] = frozenset()  # ids of tensors known to be parameters
 
@@ -83,6 +84,7 @@ class BackwardTracer:
         self.nested: list[Nested] = []
         self.notes = list(dict.fromkeys(log.errors))
         self.loss_values = [root.detach() for root in roots]
+        self.structure: structure.Structure | None = None
         self._running: list[int] = []
         self._original: Any = None
         if not any(root.grad_fn is not None for root in roots):
@@ -93,10 +95,21 @@ class BackwardTracer:
         self.measured = prepare(
             roots, self.calls, self.reducer, known_parameters=self.options.parameters
         )
+        if self.options.predict:
+            self._read_structure()
         if self.options.open_fused:
             self.measured.wanted = outputs_wanted(self.measured, self.calls)
         self.fault = self._forward_fault()
         self.calls, self.idle = _covered(self.calls, self.measured.graph)
+
+    def _read_structure(self) -> None:
+        batch = next((call.batch_size for call in self.calls if call.batch_size), None)
+        try:
+            self.structure = structure.read(self.measured, batch)
+        except Exception as error:  # a prediction is never worth a failed measurement
+            self.notes.append(f"{type(error).__name__}: {error}")
+        if self.structure is not None:
+            self.measured.watched = self.structure.elements[-1].head
 
     def _forward_fault(self) -> nonfinite.ForwardFault | None:
         with torch.no_grad():
@@ -291,7 +304,22 @@ class PendingTrace:
             if tracer.options.keep_ops
             else (),
             notes=self._notes(),
+            predictions=self._predictions(numbers, values),
         )
+
+    def _predictions(self, numbers: Numbers, values: list[float]) -> tuple[LayerPrediction, ...]:
+        read = self._tracer.structure
+        if read is None:
+            return ()
+        return predictions.predictions(read, numbers, self._names(), self._forward_numbers(values))
+
+    def _forward_numbers(self, values: list[float]) -> dict[int, assemble.ForwardNumbers]:
+        return {
+            key: assemble.ForwardNumbers(
+                values[rms], None if correlation is None else values[correlation]
+            )
+            for key, (rms, correlation) in self._forward.items()
+        }
 
     def _opened(self, numbers: Numbers, values: list[float]) -> dict[int, assemble.Opened]:
         """Return what was opened, by the row of the outer pass that it stands for."""
@@ -312,12 +340,7 @@ class PendingTrace:
         values: list[float],
         updates: Mapping[int, ParameterUpdate],
     ) -> tuple[LayerSignal, ...]:
-        forward = {
-            key: assemble.ForwardNumbers(
-                values[rms], None if correlation is None else values[correlation]
-            )
-            for key, (rms, correlation) in self._forward.items()
-        }
+        forward = self._forward_numbers(values)
         tracer = self._tracer
         participation = self._replayed.participation(values, tracer.measured, tracer.calls)
         rows = assemble.layers(numbers, self._names(), forward, opened, participation)

@@ -80,4 +80,3 @@ class Clipping:
                 ratio = (float(limit) / (local(result) + 1e-6)).clamp(max=1.0)
                 factor = float(ratio) if ratio.device.type == "cpu" else ratio
         self._noted(first if isinstance(first, Tensor) else None, factor)
-

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from unvanish.measure import NameBook, ParameterUpdate, PendingTrace
+from unvanish.measure.predictions import after_training
 from unvanish.monitor import optimizers
 from unvanish.monitor.lane import Lane
 from unvanish.monitor.losses import Reading
@@ -71,7 +72,9 @@ class Closing:
         for one in self.passes:
             if one.pending is None:
                 continue
-            trace = replace(one.pending.resolve(self.updates), step=self.step)
+            trace = one.pending.resolve(self.updates)
+            predicted = after_training(trace.predictions, self.step)
+            trace = replace(trace, step=self.step, predictions=predicted)
             if trace.nonfinite is None and self.broken:
                 trace = replace(trace, nonfinite=self._broken_parameter(one.pending))
             self.lane.see(one.pending, trace, names, self.held, self.optimised)

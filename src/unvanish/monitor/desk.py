@@ -252,9 +252,7 @@ class Desk:
         """Let go of the store without a record: a run that is not finished counts as killed."""
         self._journal.close()
 
-    def _model(
-        self, traces: tuple[Trace, ...], steps: tuple[StepRecord, ...] = ()
-    ) -> ModelRun:
+    def _model(self, traces: tuple[Trace, ...], steps: tuple[StepRecord, ...] = ()) -> ModelRun:
         return replace(self._lane.model_run(self._dead), traces=traces, steps=steps)
 
 

@@ -85,9 +85,7 @@ class Recent:
             found = found or jump
         return found
 
-    def _nonfinite(
-        self, record: StepRecord, bad: tuple[str, str] | None, seen: int
-    ) -> Incident:
+    def _nonfinite(self, record: StepRecord, bad: tuple[str, str] | None, seen: int) -> Incident:
         quantity = "loss" if not math.isfinite(record.loss) or bad is None else bad[1]
         guilty: NonFinite | None = next(
             (trace.nonfinite for trace in self._traces if trace.nonfinite is not None), None

@@ -98,6 +98,10 @@ class Session:
         self._listener.install()
         self.watcher.log.install()
 
+    def begin_anew(self) -> None:
+        """Forget what was seen so far: from here on it is another network that trains."""
+        self.watcher.begin_anew()
+
     def quiet(self) -> None:
         """Stop recording, as in a forked child, which is not watched."""
         self._listener.on = False

@@ -90,11 +90,9 @@ class Watcher:
         self.failed = False
         self.lock = threading.RLock()
         self.log = CallLog()
-        self._names = NameBook(script_name)
-        self._sites = Sites(schedule, self.lanes)
-        self.ledger = Ledger(
-            self.lanes, self._sites, self._names, sampled=sampled, forget=self._forget_calls
-        )
+        self._schedule = schedule
+        self._sampled = sampled
+        self._begin_ledger()
         self._probe = probe
         self._limit = limit
         self._say = say
@@ -109,6 +107,29 @@ class Watcher:
     def start(self) -> None:
         """Begin to record module calls."""
         self.log.install()
+        self.log.active = True
+
+    def _begin_ledger(self) -> None:
+        self._names = NameBook(script_name)
+        self._sites = Sites(self._schedule, self.lanes)
+        self.ledger = Ledger(
+            self.lanes,
+            self._sites,
+            self._names,
+            sampled=self._sampled,
+            forget=self._forget_calls,
+        )
+
+    @_never_raises
+    def begin_anew(self) -> None:
+        """Forget all that was seen."""
+        self.ledger.drop()
+        self.lanes.clear()
+        self._snapshots.clear()
+        self._seen_bad_loss = False
+        self._begin_ledger()
+        self.log.clear()
+        self._log_mark = 0
         self.log.active = True
 
     def stop(self) -> None:

@@ -103,9 +103,7 @@ class Monitor:
         self._lane.optimizer = facts_of(optimizers[0])
         self._gauge = Gauge(model)
         self._sampler = Sampler(self._lane, replay=options.level == "full")
-        self._desk = Desk(
-            self._lane, options, load_config(options.directory), self._attempt, rank
-        )
+        self._desk = Desk(self._lane, options, load_config(options.directory), self._attempt, rank)
         self._listener = Listener(self)
         self._clipping = Clipping(self._clipped)
         self._number = 0  # of the step under way
@@ -254,9 +252,9 @@ class Monitor:
         """Switch all of it off because of `error`, and say so."""
         self._take_off()
         self._desk.say(
-            _("the monitor switched itself off at step {step} ({error}); the training goes on").format(
-                step=self._number, error=_line(error)
-            )
+            _(
+                "the monitor switched itself off at step {step} ({error}); the training goes on"
+            ).format(step=self._number, error=_line(error))
         )
         self._end(Outcome("finished", 0))
 

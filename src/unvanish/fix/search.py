@@ -1,0 +1,396 @@
+"""Plan, screen, prove: which cures are worth a training, and which of them helps.
+
+1. The untreated network trains once in full; its diagnosis proposes cures, each measured with one
+   backward pass of a cured copy.
+2. The best few train for a short time from the same seed, beside the untreated network with its
+   learning rate times and divided by 3, which every cure must beat (successive halving: Jamieson
+   and Talwalkar 2016, arXiv:1502.07943). The two best that go together are tried together.
+3. One finalist, two where the first fails or where the one keeps the activation and the other
+   swaps it, trains in full on fresh seeds, in pairs with the untreated network.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+
+from unvanish.fix import prove
+from unvanish.fix.trial import UNTREATED, Candidate, Outcome, Trainer, Treatment
+from unvanish.i18n import _
+from unvanish.records import Cure, CureStatus, Diagnosis, Fix, Proof
+
+RATES = (3.0, 1 / 3)
+SCREENED = 5  # cures that get a short training
+SHORT = 4  # a short training is 1/4 of a full one …
+SHORT_LEAST = 20  # … and no shorter than this
+MOST_FINALISTS = 2
+
+Progress = Callable[[str, float], None]  # what is being done, and the share that is done
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """How much is tried. `seeds` are the fresh ones of the proof."""
+
+    seeds: int = prove.LEAST_SEEDS
+    screened: int = SCREENED
+    most: float = 15.0  # bare trainings; the last proof that would go beyond it is not begun
+
+
+@dataclass
+class _Tried:
+    """A treatment on its way."""
+
+    treatment: Treatment
+    candidates: tuple[Candidate, ...]
+    short: Outcome | None = None
+    proof: Proof | None = None
+    last: Outcome | None = None  # the newest training: its edits and code are shown
+    why: str = ""
+
+    @property
+    def score(self) -> float:
+        return self.short.score if self.short is not None and self.short.usable else math.inf
+
+    @property
+    def keeps_activation(self) -> bool:
+        return all(one.keeps_activation for one in self.candidates)
+
+    @property
+    def measured_only(self) -> bool:
+        return any(one.kind == "loss" for one in self.candidates)
+
+
+@dataclass
+class Search:
+    """One search, which keeps what it knows: `result` may be asked at any time."""
+
+    trainer: Trainer
+    budget: Budget
+    command: tuple[str, ...] = ()
+    progress: Progress = lambda _what, _share: None
+    spent: float = 0.0
+    interrupted: bool = False
+    _baseline: dict[int, Outcome] = field(default_factory=dict)
+    _short: Outcome | None = None
+    _rates: dict[float, Outcome] = field(default_factory=dict)
+    _candidates: list[Candidate] = field(default_factory=list)
+    _tried: list[_Tried] = field(default_factory=list)
+
+    # --- the three parts -----------------------------------------------------------------------
+
+    def run(self) -> Fix:
+        """Search to the end; Ctrl-C ends it early and keeps what is known."""
+        try:
+            self._search()
+        except KeyboardInterrupt:
+            self.interrupted = True
+        return self.result()
+
+    def _search(self) -> None:
+        first = self._train(UNTREATED, 0, self.trainer.steps, _("the untreated network"))
+        self._baseline[0] = first
+        if first.diagnosis is None or not needs_cure(first.diagnosis):
+            return
+        self.progress(_("proposing cures"), self._share())
+        self._candidates = sorted(self.trainer.propose(first), key=lambda one: -one.prior)
+        self._screen()
+        self._prove()
+
+    def _screen(self) -> None:
+        steps = short_steps(self.trainer.steps)
+        fitting = [one for one in self._candidates if one.refused is None]
+        for one in self._diverse(fitting):
+            self._tried.append(self._shortly(_Tried(Treatment((one.name,)), (one,)), steps))
+        if not any(one.short is not None and one.short.usable for one in self._tried):
+            return
+        full = self._baseline[0]
+        # The same seed and batches: the beginning of the full training is the short one.
+        if len(full.losses) > steps or not full.usable:
+            self._short = self._train(UNTREATED, 0, steps, _("the untreated network, shortly"))
+        else:
+            self._short = full
+        for rate in RATES:
+            treatment = Treatment(lr_factor=rate)
+            self._rates[rate] = self._train(treatment, 0, steps, treatment.label)
+        for together in (self._pair(), self._slower()):
+            if together is not None:
+                self._tried.append(self._shortly(together, steps))
+
+    def _diverse(self, fitting: Sequence[Candidate]) -> list[Candidate]:
+        """Return the cures to try: by prior, but of those that swap and those that keep, both."""
+        chosen = list(fitting[: self.budget.screened])
+        for keeps in (True, False):
+            if len(chosen) > 1 and not any(one.keeps_activation == keeps for one in chosen):
+                other = next((one for one in fitting if one.keeps_activation == keeps), None)
+                if other is not None:
+                    chosen[-1] = other
+        return chosen
+
+    def _pair(self) -> _Tried | None:
+        """Return the two best cures together, if they are of different kinds of change."""
+        good = [one for one in self._ranked() if len(one.candidates) == 1 and self._helps(one)]
+        if len(good) < 2:
+            return None
+        first = good[0]
+        for second in good[1:]:
+            one, other = first.candidates[0], second.candidates[0]
+            if one.kind != other.kind and "loss" not in (one.kind, other.kind):
+                # A change of the network comes before one of its optimiser.
+                parts = sorted((one, other), key=lambda part: part.kind == "optimiser")
+                return _Tried(Treatment(tuple(part.name for part in parts)), tuple(parts))
+        return None
+
+    def _slower(self) -> _Tried | None:
+        """Return the best cure with a lower rate: a network that learns again may need one."""
+        for one in self._ranked():
+            if len(one.candidates) == 1 and one.candidates[0].kind == "structural":
+                return replace(one, treatment=Treatment(one.treatment.cures, RATES[1]), short=None)
+        return None
+
+    def _prove(self) -> None:
+        full = self.trainer.steps
+        for finalists, one in enumerate(self._finalists()):
+            if finalists == MOST_FINALISTS or (finalists and self._enough(one)):
+                break
+            needed = self.budget.seeds * (1 if finalists else 2)
+            if self.spent + needed > self.budget.most and finalists:
+                break
+            one.proof = self._proof(one, full)
+
+    def _enough(self, one: _Tried) -> bool:
+        """Whether a further finalist adds nothing: one is proven, and it is of the same sort."""
+        proven = [each for each in self._tried if each.proof is not None and each.proof.proven]
+        diagnosis = self._baseline[0].diagnosis
+        slope = diagnosis is not None and any(
+            finding.factor == "slope" for finding in diagnosis.findings[:1]
+        )
+        sorts = {each.keeps_activation for each in proven}
+        return bool(proven) and not (slope and one.keeps_activation not in sorts)
+
+    def _finalists(self) -> Iterable[_Tried]:
+        """Yield those worth a proof, the best first; after a proven one, the other sort first."""
+        left = [one for one in self._ranked() if self._helps(one)]
+        while left:
+            proven = [one for one in self._tried if one.proof is not None and one.proof.proven]
+            sorts = {one.keeps_activation for one in proven}
+            left.sort(key=lambda one: one.keeps_activation in sorts)  # stable: ranks stay
+            yield left.pop(0)
+
+    def _proof(self, one: _Tried, steps: int) -> Proof:
+        """Train `one` beside the untreated network on fresh seeds, as long as it can win."""
+        seeds = range(1, self.budget.seeds + 1)
+        mine: list[Outcome] = []
+        for seed in seeds:
+            if seed not in self._baseline:
+                what = _("proof, seed {seed}: untreated").format(seed=seed)
+                self._baseline[seed] = self._train(UNTREATED, seed, steps, what)
+            what = _("proof, seed {seed}: {cure}").format(seed=seed, cure=one.treatment.label)
+            one.last = self._train(one.treatment, seed, steps, what)
+            mine.append(one.last)
+            theirs = [self._baseline[seed].score for seed in seeds if seed in self._baseline]
+            scores = [each.score if each.usable else math.inf for each in mine]
+            if prove.hopeless(theirs, scores) and not one.measured_only:
+                break
+        return self._judged(one, list(seeds)[: len(mine)], mine, steps)
+
+    def _judged(
+        self, one: _Tried, seeds: Sequence[int], mine: Sequence[Outcome], steps: int
+    ) -> Proof:
+        before = self._baseline[0].diagnosis
+        assert before is not None
+        theirs = [self._baseline[seed].score for seed in seeds]
+        scores = [each.score if each.usable else math.inf for each in mine]
+        code = before.findings[0].code if before.findings else None
+        gone = prove.gone(before.verdict, code, [each.diagnosis for each in mine])
+        why = self._why_not(one, theirs, scores, gone, len(mine))
+        return Proof(
+            seeds=tuple(seeds),
+            steps=steps,
+            baseline_scores=tuple(theirs),
+            scores=tuple(scores),
+            losses={str(s): each.losses for s, each in zip(seeds, mine, strict=True)},
+            verdicts_after=tuple(e.diagnosis.verdict for e in mine if e.diagnosis is not None),
+            gone=gone,
+            beaten=prove.beaten(theirs, scores),
+            proven=not why,
+            why_not=why,
+        )
+
+    def _why_not(
+        self, one: _Tried, theirs: Sequence[float], scores: Sequence[float], gone: bool, done: int
+    ) -> str:
+        if not gone:
+            return _("the finding is still there")
+        if one.measured_only:
+            return _("it changes the loss, so that losses cannot be compared")
+        if not prove.beats(theirs, scores):
+            return _("its worst run does not beat the best untreated run by the margin")
+        if done < max(self.budget.seeds, prove.LEAST_SEEDS):
+            return _("fewer than {least} seeds").format(least=prove.LEAST_SEEDS)
+        if not self._varies():
+            return _("one seed: nothing that a seed changes was found in this training")
+        return ""
+
+    def _varies(self) -> bool:
+        if self.trainer.varies is not None:
+            return self.trainer.varies
+        seen = {outcome.losses[:3] for outcome in self._baseline.values() if outcome.usable}
+        return len(seen) > 1
+
+    # --- ranking -------------------------------------------------------------------------------
+
+    def _ranked(self) -> list[_Tried]:
+        """Return what was tried for a short time, the best first."""
+        usable = [one for one in self._tried if one.short is not None and one.short.usable]
+        return sorted(usable, key=lambda one: (not self._gone(one), one.score))
+
+    def _gone(self, one: _Tried) -> bool:
+        before = self._baseline[0].diagnosis
+        if before is None or one.short is None:
+            return False
+        code = before.findings[0].code if before.findings else None
+        return prove.gone(before.verdict, code, [one.short.diagnosis])
+
+    def _helps(self, one: _Tried) -> bool:
+        """Whether it is better than the untreated network, at any of the three rates."""
+        if one.short is None or not one.short.usable:
+            return False
+        if one.measured_only:
+            return self._gone(one)
+        if not math.isfinite(one.score):
+            return False
+        others = [each.score for each in self._rates.values() if each.usable]
+        untreated = self._short.score if self._short is not None else math.inf
+        optimiser = all(each.kind == "optimiser" for each in one.candidates)
+        return one.score < (untreated if optimiser else min([untreated, *others]))
+
+    # --- training ------------------------------------------------------------------------------
+
+    def _shortly(self, one: _Tried, steps: int) -> _Tried:
+        one.short = one.last = self._train(one.treatment, 0, steps, one.treatment.label)
+        one.why = one.short.refused or one.short.error or ""
+        return one
+
+    def _train(self, treatment: Treatment, seed: int, steps: int, what: str) -> Outcome:
+        self.progress(what, self._share())
+        outcome = self.trainer.train(treatment, seed, steps)
+        self.spent += outcome.cost
+        return outcome
+
+    def _share(self) -> float:
+        expected = 1 + (self.budget.screened + 5) / SHORT + 2 * self.budget.seeds
+        return min(0.99, self.spent / expected)
+
+    # --- what came of it -----------------------------------------------------------------------
+
+    def result(self) -> Fix:
+        """Return what is known so far. Raises ValueError before the first training is over."""
+        first = self._baseline.get(0)
+        if first is None or first.diagnosis is None:
+            raise ValueError("nothing has been trained")
+        cures = self._cures()
+        proven = [one.name for one in cures if one.status == "proven"]
+        return Fix(
+            command=self.command,
+            verdict_before=first.diagnosis.verdict,
+            training_before=first.diagnosis.training,
+            diagnosis=first.diagnosis,
+            yardstick=self.trainer.yardstick,
+            steps=self.trainer.steps,
+            short_steps=short_steps(self.trainer.steps),
+            baseline={str(seed): one.losses for seed, one in self._baseline.items()},
+            baseline_scores={str(seed): one.score for seed, one in self._baseline.items()},
+            rates={f"{rate:.3g}": one.score for rate, one in self._rates.items()},
+            baseline_short=self._short.score if self._short is not None else None,
+            cures=tuple(cures),
+            best=proven[0] if proven else None,
+            trainings_spent=round(self.spent, 3),
+            notes=tuple(self.trainer.notes),
+            interrupted=self.interrupted,
+        )
+
+    def _cures(self) -> list[Cure]:
+        found = [self._tried_record(one) for one in self._tried]
+        names = {name for one in self._tried for name in one.treatment.cures}
+        found += [_untried(one) for one in self._candidates if one.name not in names]
+        return sorted(found, key=_rank)
+
+    def _tried_record(self, one: _Tried) -> Cure:
+        shown = one.last or Outcome()
+        parts = one.candidates
+        return replace(
+            _untried(parts[0]),
+            name=one.treatment.label,
+            applicability=_least_safe([part.applicability for part in parts]),
+            keeps_activation=one.keeps_activation,
+            summary=" ".join(part.summary for part in parts),
+            sources=tuple(dict.fromkeys(source for part in parts for source in part.sources)),
+            predicted=parts[0].predicted if len(parts) == 1 else None,
+            status=self._status(one),
+            code=shown.code,
+            edits=shown.edits,
+            note=shown.note,
+            screened=one.short.score if one.short is not None and one.short.usable else None,
+            proof=one.proof,
+            why=one.why,
+        )
+
+    def _status(self, one: _Tried) -> CureStatus:
+        if one.proof is not None:
+            if one.proof.proven:
+                return "proven"
+            beats = prove.beats(one.proof.baseline_scores, one.proof.scores)
+            return "measured" if one.proof.gone and (one.measured_only or beats) else "tried"
+        if one.short is None or one.short.refused is not None:
+            return "refused"
+        return "failed" if one.short.error is not None else "screened-out"
+
+
+def needs_cure(diagnosis: Diagnosis) -> bool:
+    """Whether a finding above a remark stands: a healthy network is left alone."""
+    return diagnosis.verdict != "healthy" and any(
+        finding.severity != "info" for finding in diagnosis.findings
+    )
+
+
+def short_steps(steps: int) -> int:
+    """Return the length of a short training."""
+    return min(steps, max(SHORT_LEAST, steps // SHORT))
+
+
+def _untried(one: Candidate) -> Cure:
+    return Cure(
+        name=one.name,
+        applicability=one.applicability,
+        kind=one.kind,
+        keeps_activation=one.keeps_activation,
+        summary=one.summary,
+        sources=one.sources,
+        prior=one.prior,
+        status="not-tried" if one.refused is None else "refused",
+        predicted=one.predicted,
+        why=one.refused or "",
+    )
+
+
+_ORDER: dict[CureStatus, int] = {
+    "proven": 0,
+    "measured": 1,
+    "tried": 2,
+    "screened-out": 3,
+    "not-tried": 4,
+    "failed": 5,
+    "refused": 6,
+}
+
+
+def _rank(one: Cure) -> tuple[int, float, float]:
+    score = max(one.proof.scores) if one.proof is not None else one.screened
+    return _ORDER[one.status], math.inf if score is None else score, -one.prior
+
+
+def _least_safe(kinds: Sequence[str]) -> str:
+    order = ("safe", "unsafe", "display-only")
+    return max(kinds, key=order.index)

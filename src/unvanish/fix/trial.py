@@ -1,0 +1,88 @@
+"""A trial: one training of the user's network, untreated or with cures, from one seed.
+
+Whoever trains is a `Trainer`: `live.LiveTrainer` trains copies in this process, `script.
+ScriptTrainer` runs the unchanged script in child processes. What is searched and proven knows
+neither.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Protocol
+
+from unvanish.records import Diagnosis, Edited, Predicted
+
+
+@dataclass(frozen=True, slots=True)
+class Treatment:
+    """What is done to a network before it trains: cures by name, in order."""
+
+    cures: tuple[str, ...] = ()
+    lr_factor: float = 1.0  # times the learning rate: what every cure must beat
+
+    @property
+    def label(self) -> str:
+        """Return a name: "" for the untreated network."""
+        parts = list(self.cures)
+        if self.lr_factor != 1.0:
+            parts.append(f"learning-rate x{self.lr_factor:.3g}")
+        return " + ".join(parts)
+
+
+UNTREATED = Treatment()
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one training gave."""
+
+    losses: tuple[float, ...] = ()  # of every step; not finite ones as they were
+    score: float = math.inf  # on the yardstick; the lower the better; +inf where not finite
+    diagnosis: Diagnosis | None = None
+    edits: tuple[Edited, ...] = ()  # what the cures changed
+    note: str = ""
+    code: str = ""  # the lines to paste
+    refused: str | None = None  # a cure does not fit: why
+    error: str | None = None  # the training failed: last line
+    cost: float = 0.0  # in bare trainings of full length
+
+    def __post_init__(self) -> None:
+        """A score that is not finite counts as +inf."""
+        if math.isnan(self.score):
+            object.__setattr__(self, "score", math.inf)
+
+    @property
+    def usable(self) -> bool:
+        """Whether it was trained at all."""
+        return self.refused is None and self.error is None
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A cure that was proposed for this network, before any training."""
+
+    name: str
+    prior: float
+    applicability: str
+    kind: str
+    keeps_activation: bool
+    summary: str
+    sources: tuple[str, ...]
+    predicted: Predicted | None = None  # one backward pass of the cured copy
+    refused: str | None = None  # it does not fit this network: why
+
+
+class Trainer(Protocol):
+    """Trains the user's network from a seed, treated or not."""
+
+    steps: int  # of a full training
+    yardstick: str  # what `Outcome.score` is, in words
+    varies: bool | None  # whether a seed changes anything; None: to be seen from the losses
+    notes: list[str]  # what a reader must know of these trainings
+
+    def propose(self, baseline: Outcome) -> list[Candidate]:
+        """Return the cures proposed for the findings of the untreated network, each measured."""
+
+    def train(self, treatment: Treatment, seed: int, steps: int) -> Outcome:
+        """Train from `seed` for `steps` optimiser steps. A failing script is an Outcome."""
