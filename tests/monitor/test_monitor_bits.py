@@ -129,8 +129,9 @@ def bits(loop: Callable[[Attach], nn.Module], attach: Attach) -> list[Tensor]:
     np.random.seed(7)
     model = loop(attach)
     state = [tensor.clone() for tensor in model.state_dict().values()]
-    gradients = [parameter.grad.clone() for parameter in model.parameters()
-                 if parameter.grad is not None]
+    gradients = [
+        parameter.grad.clone() for parameter in model.parameters() if parameter.grad is not None
+    ]
     streams = [torch.tensor([random.random(), float(np.random.rand())], dtype=torch.float64)]
     return [*state, *gradients, *streams, torch.get_rng_state()]
 

@@ -255,7 +255,9 @@ def test_a_frozen_layer_that_is_thawed() -> None:
         train(model, optimizer, 3)
         model[0].requires_grad_(True)
         train(model, optimizer, 3)
-    names = [[signal.name for signal in trace.parameters] for trace in watched.run().models[0].traces]
+    names = [
+        [signal.name for signal in trace.parameters] for trace in watched.run().models[0].traces
+    ]
     assert [("0.weight" in one) for one in names] == [False] * 3 + [True] * 3
 
 

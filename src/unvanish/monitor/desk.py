@@ -44,8 +44,10 @@ from unvanish.records import (
     StepRecord,
     Trace,
 )
+from unvanish.report.incidents import describe
 from unvanish.store import Batch
 
+_INCIDENTS_MOST = 32  # the latest are kept
 _JUDGED_FIRST, _JUDGED_LAST = 2, 6  # traces that the rules are given while the run goes on
 Attempt = Callable[[str, Callable[[], Any]], Any]  # a part of ours by name, and what it is to do
 
@@ -254,31 +256,6 @@ class Desk:
 
     def _model(self, traces: tuple[Trace, ...], steps: tuple[StepRecord, ...] = ()) -> ModelRun:
         return replace(self._lane.model_run(self._dead), traces=traces, steps=steps)
-
-
-_INCIDENTS_MOST = 32
-
-
-def describe(incident: Incident) -> str:
-    """Return what happened in one line."""
-    words = {"loss": _("loss"), "gradient": _("gradient"), "weight": _("weights")}
-    quantity = words[incident.quantity]
-    if incident.kind == "spike":
-        return _("step {step}: a spike of the {quantity}: {value:.4g}, usually {usual:.4g}").format(
-            step=incident.step, quantity=quantity, value=incident.value, usual=incident.usual
-        )
-    text = _("step {step}: the {quantity} is not finite").format(
-        step=incident.step, quantity=quantity
-    )
-    if incident.guilty is not None:
-        text += _("; first in {op} of {module}").format(
-            op=incident.guilty.op, module=incident.guilty.module or "?"
-        )
-    elif incident.parameter is not None:
-        text += _("; first in the parameter {name}").format(name=incident.parameter)
-    if incident.command:
-        text += _("; to see that step: {command}").format(command=incident.command)
-    return text
 
 
 def _bare_trace(record: StepRecord, levels: Levels) -> Trace:

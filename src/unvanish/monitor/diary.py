@@ -68,7 +68,10 @@ def readings_of(trace: Trace) -> tuple[Readings, ...]:
     }
     return tuple(
         Readings(
-            quantity, trace.step, tuple(name for name, _ in pairs), tuple(value for _, value in pairs)
+            quantity,
+            trace.step,
+            tuple(name for name, _ in pairs),
+            tuple(value for _, value in pairs),
         )
         for quantity, pairs in rows.items()
         if pairs
