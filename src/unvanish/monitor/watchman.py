@@ -342,14 +342,27 @@ class Monitor:
             reached = reached or bool(kept)
         auxiliary = bool(token.call.inputs) and token.call.create_graph
         seen = SeenPass(token.loss, token.scale, reached, auxiliary, token.inside_step)
-        if self._open is not None:  # in a closure, inside the step
-            self._open.losses = self._open.losses or [token.loss]
-            self._open.backwards += 1
+        if self._open is not None:
+            self._inside(self._open, token)
             return
         self._passes.append(seen)
         if len(self._passes) % _SUSPICIOUS == 0:
             self._listen_again()
         del self._passes[:-_OPEN_MOST]
+
+    def _inside(self, step: Step, token: _Token) -> None:
+        """Take in a pass of a closure, which runs inside the optimiser's step."""
+        step.backwards += 1
+        step.inside += 1
+        if step.inside == 1:  # of a closure that runs often, the first: there the step began
+            step.losses.append(token.loss)
+            self._look_again(step)
+
+    def _look_again(self, step: Step) -> None:
+        """Read the gradients that arrived, or were clipped, since the step began."""
+        look = step.look
+        if look is not None:
+            self._attempt("measuring", lambda: self._gauge.look_again(look))
 
     def _listen_again(self) -> None:
         """Put our hooks back if somebody has cleared all hooks on optimisers."""
@@ -407,9 +420,15 @@ class Monitor:
         if len(step.stepped) >= len(self._alive()):
             self._close_step()
 
+    @_watched
     def _clipped(self, parameter: Tensor | None, factor: Reading) -> None:
-        if parameter is not None and id(parameter) in self._ids and self._listener.on:
+        if parameter is None or id(parameter) not in self._ids or not self._listener.on:
+            return
+        if self._open is None:
             self._clip = factor
+        elif self._open.inside <= 1:  # in a closure
+            self._open.clip = factor
+            self._look_again(self._open)
 
     def _open_step(self, optimizer: Optimizer) -> None:
         passes = stepping.claim(self._passes)
