@@ -59,7 +59,13 @@ bench-verdicts: $(STAMP)  ## right verdicts on cases with known answers
 	$(BIN)/python benchmarks/verdicts.py --json benchmarks/results/verdicts.json
 
 bench-theory: $(STAMP)  ## time of one activation's full theory
-	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/theory.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/theory.py --json benchmarks/results/theory.json
+
+bench-prediction: $(STAMP)  ## theory against measured networks: intervals, rates, cost
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/prediction.py
+
+bench-boundary: $(STAMP)  ## does a tanh network train where theory says so? (real digits)
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/boundary.py
 
 bench-page: $(STAMP)  ## time to open the report of a 500-layer, 1,000-sample run (needs Chromium)
 	$(BIN)/python benchmarks/page.py

@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatch
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +113,7 @@ class Shaped(nn.Module):
         return s.gamma * (self.activation(s.alpha * x + s.beta) + s.delta)
 
 
+@cache
 def shaped(name: str) -> nn.Module:
     """Return the activation shaped for `SHAPED_DEPTH` layers: DKS, and TAT for ReLU."""
     if name == "relu":

@@ -266,6 +266,89 @@ class LossTerm:
 
 
 @dataclass(frozen=True, slots=True)
+class InnerDerivative:
+    """A gradient with respect to data that is part of the loss (a PDE residual, a penalty).
+
+    The second derivative is the gradient of one that is itself such a gradient.
+    """
+
+    order: int
+    level_log10: float  # norm of the derivative; -inf: exactly 0, or not connected at all
+
+
+@dataclass(frozen=True, slots=True)
+class LossHead:
+    """What the code behind the network's output does with it, as far as the graph tells."""
+
+    op: str  # the op that the output enters
+    module: str | None
+    output_shape: tuple[int, ...]  # of the output as it enters
+    broadcast_shape: tuple[int, ...] | None = None  # stretched to this by a constant operand
+    reduction: Literal["none", "mean", "sum"] | None = None  # of the loss op, where it says so
+    entries: int = 0  # numbers that the loss op reduces
+    constant_log10: float = 0.0  # product of the constants that multiply the loss
+
+
+@dataclass(frozen=True, slots=True)
+class StepGradient:
+    """The gradient that an optimiser's step took, against what this backward pass gave.
+
+    All are norms over the parameters that stepped and that the pass reached.
+    """
+
+    fresh_log10: float  # of this pass, unscaled
+    taken_log10: float  # of `.grad` when the step began
+    leftover_log10: float | None = None
+    # of `.grad` before the first backward since the last step, -inf: clean; None: not known
+
+
+@dataclass(frozen=True, slots=True)
+class LossChange:
+    """The change of the loss on the batch of a step, against what its gradient predicts.
+
+    `predicted` is the inner product of the gradient with the step. `real` is the loss after the
+    step minus that before, on a replay of the same batch; `small` the same for a step that is
+    `fraction` as long, divided by `fraction`: for a right gradient it comes to `predicted`. With
+    rho = real / predicted, Cockpit's alpha is 1 - 2 rho (Schneider et al. 2021, arXiv 2102.06604;
+    from both losses and the first slope): -1 for a tiny step, 0 at the minimum along the step,
+    above 1 where the loss rises.
+    """
+
+    predicted: float
+    real: float
+    small: float
+    smaller: float  # as `small`, for half of its fraction: the two agree where both can be trusted
+    fraction: float
+
+
+@dataclass(frozen=True, slots=True)
+class CustomBackward:
+    """A backward that somebody wrote (torch.autograd.Function), tried out on a replay.
+
+    `error` is the difference between the slopes it gives and those by finite differences, along
+    random directions, over the latter (root mean squares); None where there is nothing to compare
+    (a step function, an identity, noise).
+    """
+
+    op: str
+    module: str | None
+    call: int
+    ignores_gradient: bool  # it gives a gradient although none came in
+    error: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AttentionHead:
+    """How one head of one attention spreads its weight, over all queries of a batch."""
+
+    module: str
+    call: int
+    head: int
+    entropy: float  # mean over queries, as a share of the greatest possible, 0 to 1
+    alike: float  # share of the weight that all queries give alike: 1 minus their mean distance
+
+
+@dataclass(frozen=True, slots=True)
 class LayerPrediction:
     """What mean-field theory says of one op of the trunk, beside what was measured.
 
@@ -315,6 +398,12 @@ class Trace:
     op_count: int = 0
     ops: tuple[OpGain, ...] = ()
     notes: tuple[str, ...] = ()  # degradations: what could not be measured, and why
+    derivatives: tuple[InnerDerivative, ...] = ()  # taken while the loss was computed, in order
+    head: LossHead | None = None
+    taken: StepGradient | None = None
+    change: LossChange | None = None
+    custom: tuple[CustomBackward, ...] = ()
+    attention: tuple[AttentionHead, ...] = ()
     predictions: tuple[LayerPrediction, ...] = ()  # of the trunk's ops, in forward order
 
 
@@ -535,6 +624,14 @@ class Edited:
 
 
 @dataclass(frozen=True, slots=True)
+class LevelAt:
+    """The level at one layer of a main path."""
+
+    layer: str
+    level_log10: float
+
+
+@dataclass(frozen=True, slots=True)
 class Predicted:
     """What one backward pass through the cured network shows, before any training.
 
@@ -544,6 +641,8 @@ class Predicted:
     ratio_before_log10: float | None
     ratio_after_log10: float | None
     verdict: Verdict | None
+    before: tuple[LevelAt, ...] = ()  # along the main path, in forward order
+    after: tuple[LevelAt, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -181,3 +181,20 @@ def test_twenty_sigmoid_layers_train() -> None:
     model = Deep()
     started(model, digits()[0][:256])
     assert accuracy_after_training(model) > 0.9
+
+
+@pytest.mark.parametrize("make", [nn.ReLU, nn.GELU])
+def test_mirrored_pairs_stop_the_growth_of_batch_norm_without_skips(
+    make: type[nn.Module],
+) -> None:
+    inputs = digits()[0][:128]
+    growth = {}
+    for scheme in ("orthogonal", "auto"):
+        torch.manual_seed(0)
+        model = mlp([64] * 31 + [10], make, norm=nn.BatchNorm1d)
+        started(model, inputs, scheme)
+        found = levels(model, inputs)
+        growth[scheme] = (found["linear0"] - found["linear29"]) / 29
+    # theory for BatchNorm and ReLU: half of log10 pi/(pi - 1) = 0.083 decades a layer
+    assert growth["orthogonal"] > 0.06
+    assert abs(growth["auto"]) < 0.02

@@ -184,7 +184,7 @@ def test_gaussian_scheme() -> None:
     torch.manual_seed(0)
     model = mlp([64, 64, 64, 4], nn.ReLU)
     planned(model, torch.randn(256, 64), "gaussian")
-    w = model.linear1.weight.double()
+    w = model.linear1.weight.detach().double()
     # an orthogonal matrix has equal singular values; a Gaussian one of this size has not
     singular = torch.linalg.svdvals(w)
     assert float(singular[0] / singular[-1]) > 5.0
@@ -204,3 +204,48 @@ def test_the_table_shows_every_row_and_the_reasons() -> None:
     for row in plan.rows:
         assert row.parameter in text
     assert "removes the mean of sigmoid" in text
+
+
+def test_a_recurrent_cell_written_by_hand_is_known_as_one() -> None:
+    class Loop(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inp, self.state, self.out = nn.Linear(8, 32), nn.Linear(32, 32), nn.Linear(32, 4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            h = torch.zeros(len(x), 32)
+            for t in range(x.shape[1]):
+                h = torch.tanh(self.inp(x[:, t]) + self.state(h))
+            return self.out(h)
+
+    model = Loop()
+    plan = planned(model, torch.randn(8, 6, 8))
+    weight = model.state.weight.double()
+    torch.testing.assert_close(weight @ weight.T, torch.eye(32).double(), rtol=0, atol=1e-6)
+    assert "over time" in plan["state.weight"].why
+    assert plan["out.weight"].follows == "tanh"
+
+
+def test_a_compiled_model_is_read_under_its_own_names() -> None:
+    model = mlp([8, 16, 4], nn.Sigmoid)
+    plan = planned(torch.compile(model, backend="eager"), torch.randn(32, 8))
+    assert plan["head.weight"].follows == "sigmoid"
+
+
+def test_packed_queries_of_a_plain_linear_layer() -> None:
+    class Attention(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.qkv, self.out = nn.Linear(16, 48, bias=False), nn.Linear(16, 16)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            q, k, v = self.qkv(x).chunk(3, -1)
+            return x + self.out(F.scaled_dot_product_attention(q, k, v))
+
+    model = Attention()
+    plan = planned(model, torch.randn(4, 6, 16))
+    for block in model.qkv.weight.detach().double().chunk(3):
+        gram = block @ block.T
+        torch.testing.assert_close(gram, torch.eye(16).double() * gram[0, 0], rtol=1e-5, atol=1e-6)
+    assert plan["out.weight"].follows == "attention"
+    assert "residual" in plan["out.weight"].why

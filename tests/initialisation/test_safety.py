@@ -162,6 +162,16 @@ def test_weights_that_no_layer_holds() -> None:
     assert plan["head.weight"].follows == "tanh"
 
 
+def test_biases_stay_with_weights_that_are_left_alone() -> None:
+    model = mlp([8, 8, 4], nn.ReLU)
+    for layer in (model.linear0, model.head):
+        layer.weight.requires_grad_(False)
+    before = state(model)
+    plan = unvanish.init_(model, torch.randn(16, 8))
+    assert not changed(model, before)
+    assert plan["head.bias"].why == "left alone as its weight is"
+
+
 def test_a_closed_head_stays_closed() -> None:
     model = mlp([8, 8, 4], nn.ReLU)
     nn.init.zeros_(model.head.weight)
@@ -211,7 +221,7 @@ def test_a_layer_that_the_forward_does_not_use() -> None:
     before = state(model)
     plan = unvanish.init_(model, torch.randn(4, 8))
     assert "no linear map" in plan["unused.weight"].why
-    assert "unused.weight" not in changed(model, before)
+    assert changed(model, before) == {"used.weight", "used.bias"}
 
 
 def test_without_a_batch_the_first_layer_says_what_fits() -> None:

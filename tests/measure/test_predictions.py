@@ -256,6 +256,16 @@ def test_what_theory_does_not_know_is_flagged_with_the_reason(
     assert all(one.total_predicted_log10 is not None and one.flag is None for one in last)
 
 
+def test_attention_is_flagged_and_what_lies_above_it_predicted(digits: Batch) -> None:
+    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True, norm_first=True)
+    start = nn.Sequential(nn.Linear(W, W), nn.Unflatten(1, (8, 8)))
+    net = nn.Sequential(start, layer, nn.Flatten(), nn.Linear(W, 10))
+    shown = predictions(net, some(digits, 0))
+    assert any("attention follows its input" in (one.flag or "") for one in shown)
+    assert shown[-1].total_predicted_log10 is not None
+    assert shown[0].total_predicted_log10 is None
+
+
 def test_weights_that_are_not_random_are_flagged(digits: Batch) -> None:
     net = plain("tanh", "default", 3, 64)
     with torch.no_grad():

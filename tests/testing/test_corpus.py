@@ -34,7 +34,7 @@ def test_a_case_is_judged_right(name: str) -> None:
     torch.manual_seed(0)
     experiment = case(name).build(0)
     run = watched(experiment)
-    result = judge(case(name), case(name).right(experiment), run)
+    result = judge(case(name), case(name).answer(experiment), run)
     assert result.right, result
     assert result.factor in (True, None), result
     assert not result.alarm

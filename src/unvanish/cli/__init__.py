@@ -18,6 +18,7 @@ from unvanish.i18n import _
 COMMANDS: dict[str, str] = {
     "run": "run",
     "check": "check",
+    "fix": "fix",
     "chain": "chain",
     "theory": "theory",
     "init": "init",

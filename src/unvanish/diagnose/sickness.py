@@ -90,6 +90,15 @@ class Sickness:
         return reference / max(1, len(self.trunk.of(part)))
 
 
+def later_codes(view: View, step: int) -> list[str]:
+    """Return the codes of what came over the signal at or after `step`: it may come of a fault."""
+    codes: list[str] = []
+    for sick in (view.vanishing, view.exploding):
+        if sick is not None and sick.first_step >= step:
+            codes += CODES[sick.direction].values()
+    return list(dict.fromkeys(codes))
+
+
 def find_sickness(view: View, direction: Direction) -> Sickness | None:
     """Return what is wrong in one direction, or None.
 

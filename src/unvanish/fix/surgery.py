@@ -35,12 +35,12 @@ from unvanish.records import ModelRun
 
 @dataclass(eq=False)
 class Seen:
-    """A call of a whole model, and the gradient that came back to its output."""
+    """A call of a whole model, and the gradients that came back to tensors of its output."""
 
     module: nn.Module
     arguments: tuple[Any, ...]
     keywords: dict[str, Any]
-    cotangents: list[Tensor | None] = field(default_factory=list)
+    cotangents: dict[int, Tensor] = field(default_factory=dict)  # by position in the output
 
 
 class Surgeon:
@@ -92,11 +92,13 @@ class Surgeon:
         self._depth.value = max(0, getattr(self._depth, "value", 1) - 1)
         if self.done or self._depth.value or not torch.is_grad_enabled():
             return
-        tensors = [tensor for tensor in tensors_in(output) if tensor.requires_grad]
-        if not tensors or torch.compiler.is_compiling():
+        if torch.compiler.is_compiling():
             return
-        seen = Seen(unwrapped(module), arguments, keywords, [None] * len(tensors))
-        for position, tensor in enumerate(tensors):
+        tensors = [(i, one) for i, one in enumerate(tensors_in(output)) if one.requires_grad]
+        if not tensors:
+            return
+        seen = Seen(unwrapped(module), arguments, keywords)
+        for position, tensor in tensors:
             hooked: Any = tensor  # torch leaves this method untyped
             hooked.register_hook(_keeper(seen, position))
         self._calls = [*self._calls[-15:], seen]
@@ -162,8 +164,7 @@ class Surgeon:
 
 def _keeper(seen: Seen, position: int) -> Callable[[Tensor], None]:
     def keep(gradient: Tensor) -> None:
-        if seen.cotangents:
-            seen.cotangents[position] = gradient.detach()
+        seen.cotangents[position] = gradient.detach()
 
     return keep
 
@@ -173,18 +174,19 @@ def _surrogate(seen: Seen) -> Callable[[nn.Module, Any], Tensor]:
 
     The script's loss function cannot be called; <output, dL/doutput> is its linear part.
     """
-    cotangents = list(seen.cotangents)
+    cotangents = dict(seen.cotangents)
 
     def loss(model: nn.Module, batch: Any) -> Tensor:
         arguments, keywords = batch
-        tensors = [one for one in tensors_in(model(*arguments, **keywords)) if one.requires_grad]
+        tensors = list(tensors_in(model(*arguments, **keywords)))
         parts = [
-            (one * cotangent).sum()
-            for one, cotangent in zip(tensors, cotangents, strict=False)
-            if cotangent is not None and cotangent.shape == one.shape
+            (tensors[position] * cotangent).sum()
+            for position, cotangent in cotangents.items()
+            if position < len(tensors) and tensors[position].shape == cotangent.shape
         ]
-        # A model whose output is the loss itself got a cotangent of one.
-        return sum(parts[1:], start=parts[0]) if parts else tensors[0].float().pow(2).mean()
+        if not parts:  # another output than then: any signal will do
+            parts = [one.float().pow(2).mean() for one in tensors if one.is_floating_point()][:1]
+        return torch.stack([part.float() for part in parts]).sum()
 
     return loss
 

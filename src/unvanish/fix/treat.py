@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ from unvanish.errors import UnvanishError
 from unvanish.fix.catalogue import cure, cures
 from unvanish.fix.cure import Live, TrainingSettings
 from unvanish.fix.trial import Candidate, Treatment
-from unvanish.records import Diagnosis, Edited, Predicted, Trace
+from unvanish.records import Diagnosis, Edited, LevelAt, Predicted, Trace
 
 _RATE = """for group in optimizer.param_groups:
     group["lr"] *= {factor}"""
@@ -104,7 +104,7 @@ def clip(optimizer: Optimizer, settings: TrainingSettings) -> None:
 
 def candidates(diagnosis: Diagnosis, live: Live, copy: Callable[[], Live]) -> list[Candidate]:
     """Return the cures proposed for `live`, each measured on a copy that `copy` makes."""
-    before = ratio(live.trace)
+    before = levels(live.run.traces[0]) if live.run is not None and live.run.traces else ()
     found = []
     for one in cures():
         word = one.proposed(diagnosis, live)
@@ -116,7 +116,7 @@ def candidates(diagnosis: Diagnosis, live: Live, copy: Callable[[], Live]) -> li
             treat(cured, Treatment((one.name,)))
             predicted = _predicted(cured, before)
         except UnvanishError as error:
-            predicted = Predicted(before, None, None) if error.problem else None
+            predicted = Predicted(ratio(before), None, None, before) if error.problem else None
         except Exception as error:  # NotApplicable, or a network that the cure does not understand
             refused = f"{error}".splitlines()[0] if f"{error}" else type(error).__name__
         found.append(
@@ -135,20 +135,22 @@ def candidates(diagnosis: Diagnosis, live: Live, copy: Callable[[], Live]) -> li
     return found
 
 
-def _predicted(live: Live, before: float | None) -> Predicted:
+def _predicted(live: Live, before: tuple[LevelAt, ...]) -> Predicted:
     with entered(live.settings):
         diagnosis = check(live.model, live.batch, live.loss_fn, live.optimizer, probes=0)
-    trace = diagnosis.run.models[0].traces[-1]
-    return Predicted(before, ratio(trace), diagnosis.verdict)
+    after = levels(diagnosis.run.models[0].traces[-1])
+    return Predicted(ratio(before), ratio(after), diagnosis.verdict, before, after)
 
 
-def ratio(trace: Trace | None) -> float | None:
-    """Return log10 of the level at the first layer of the main path over that at its last."""
-    if trace is None:
-        return None
-    levels = [
-        layer.level_log10
+def levels(trace: Trace) -> tuple[LevelAt, ...]:
+    """Return the levels of the layers of the main path, in forward order."""
+    return tuple(
+        LevelAt(layer.module, layer.level_log10)
         for layer in trace.layers
         if layer.on_main_path and layer.level_log10 is not None
-    ]
-    return levels[0] - levels[-1] if len(levels) > 1 else None
+    )
+
+
+def ratio(found: Sequence[LevelAt]) -> float | None:
+    """Return log10 of the level at the first layer of the main path over that at its last."""
+    return found[0].level_log10 - found[-1].level_log10 if len(found) > 1 else None

@@ -102,7 +102,8 @@ class Corrector:
         def see(module: nn.Module, _arguments: Any, output: Any) -> Tensor | None:
             if not isinstance(output, Tensor) or target.weight in outputs:
                 return None
-            unit = 1 if isinstance(module, nn.modules.conv._ConvNd) else output.dim() - 1
+            # of a convolution the channels stand before its image, with or without a batch
+            unit = output.dim() - 1 - len(getattr(module, "kernel_size", ()))
             wide = output.detach().to(torch.float64)
             about, shift = self._about(wide, unit, target)
             size = float(about.square().mean().sqrt())

@@ -43,7 +43,7 @@ class InitRow:
     corrected: float | None = None  # by how much the batch changed the planned scale; None: not
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class InitPlan:
     """The plan: rows in the order of registration, and what could not be known.
 
@@ -75,6 +75,10 @@ class InitPlan:
     def left_alone(self) -> tuple[InitRow, ...]:
         """Return the rows whose parameters stay as they are; `why` says for what reason."""
         return tuple(row for row in self.rows if row.action == "kept")
+
+    def __repr__(self) -> str:
+        done = "set" if self.applied else "planned"
+        return f"<InitPlan {self.scheme}: {len(self.changed)} of {len(self.rows)} {done}>"
 
     def __str__(self) -> str:
         """Return the plan as a table of text."""

@@ -113,7 +113,10 @@ def _base(around: Around, taps: int, generator: Generator) -> tuple[Tensor, str]
 
 
 def _blocks(around: Around, rows: int, columns: int) -> int:
-    """Return into how many square matrices a tall weight falls: packed queries, keys and values."""
+    """Return into how many matrices a weight falls: groups, packed queries, keys and values."""
+    groups = int(getattr(around.weight.module, "groups", 1))
+    if groups > 1:
+        return groups
     feeds_attention = any(end.kind == "attention" for end in around.site.after)
     return 3 if feeds_attention and rows == 3 * columns else 1
 
@@ -161,6 +164,8 @@ def _scale(around: Around) -> tuple[float, list[str]]:
 
 def _gain_in_front(around: Around) -> tuple[float, list[str]]:
     front = around.front
+    if around.site.recurrent:
+        return 1.0, [_("keeps the state's norm, and the gradient's, over time")]
     if front is not None:
         name = front.activation.name if front.activation else _("an unknown activation")
         texts = {

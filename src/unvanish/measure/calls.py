@@ -23,6 +23,7 @@ from torch.nn.modules.module import (
     register_module_forward_pre_hook,
 )
 
+from unvanish.measure.derivatives import DerivativeLog
 from unvanish.measure.dynamo import hide, uncompiled, unhide
 from unvanish.measure.forward import ForwardSignal, first_tensor, tensors_in
 from unvanish.measure.preserve import RandomStates
@@ -110,6 +111,7 @@ class CallLog:
         self.calls: list[ModuleCall] = []
         self.errors: list[str] = []
         self.recompute: list[ModuleCall] | None = None
+        self.derivatives = DerivativeLog()
         self._keep_inputs = keep_inputs
         self._forward_statistics = forward_statistics
         self._open = _Open()
@@ -155,6 +157,7 @@ class CallLog:
         """Forget the recorded calls and the inputs kept for a replay."""
         self.calls = []
         self.errors = []
+        self.derivatives.clear()
         self._open.calls = []
 
     @contextmanager

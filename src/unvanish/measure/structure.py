@@ -10,11 +10,9 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,18 +22,15 @@ from unvanish.i18n import _
 from unvanish.meanfield.activation import Activation
 from unvanish.meanfield.bridge import resolve
 from unvanish.meanfield.catalogue import Entry, build, find, named
-from unvanish.meanfield.layers import taps_kept
-from unvanish.meanfield.stages import Norm, Scale, Slope, Stage, Sum, Unknown, Weights
+from unvanish.meanfield.stages import Norm, Scale, Slope, Stage, Sum, Unknown
+from unvanish.measure import weights
 from unvanish.measure.forward import ForwardSignal
 from unvanish.measure.graph import Edge, Graph, Node, Op
 from unvanish.measure.passes import BackwardPass
 from unvanish.measure.path import cut_points
 from unvanish.measure.reduce import Reducer
+from unvanish.measure.weights import Later, Values, saved
 
-Values = Sequence[float]
-Later = Callable[[Values], Stage]  # a stage, once the reducer's values are known
-
-_LINEAR = frozenset({"Addmm", "Mm", "Linear", "MkldnnLinear"})
 _UNCHANGED = frozenset(
     {"View", "Reshape", "ReshapeAlias", "UnsafeView", "Transpose", "Permute", "T", "Unsqueeze"}
     | {"Squeeze", "Clone", "ToCopy", "Alias", "Contiguous", "Flatten", "Movedim", "Swapaxes"}
@@ -47,10 +42,6 @@ _GIVEN = {
     "Linear": ("_saved_input",),
     "Convolution": ("_saved_input",),
 }
-_TURNED = frozenset({"T", "Transpose", "Permute", "View", "ToCopy", "UnsafeView"})
-_ROWS = 8  # rows of a weight whose angles are looked at
-_ORTHOGONAL, _ALIKE = 0.0025, 16.0  # of the squared cosine of independent rows, 1/fan_in
-_OFF_CENTRE = 6.0  # standard errors by which a weight's mean may differ from 0
 # constructor arguments of the theory's activations -> what the autograd node calls them
 _SAVED = {
     "negative_slope": "_saved_negative_slope",
@@ -91,16 +82,17 @@ class Given:
 
 @dataclass(frozen=True, slots=True)
 class Structure:
-    """The trunk in forward order, its first vertex, and the Gram of the output's gradient.
+    """The trunk in forward order, and what its first vertex starts from.
 
-    `first` is a stage that has no gain (nothing passes below the source) but makes the signal that
-    all others start from.
+    `first` has no gain (nothing passes below the source), but makes the signal that all others
+    start from.
     """
 
     elements: tuple[Element, ...]
     first: int
     first_stage: Later
     given: Given | None
+    norms: dict[int, int]  # by id of a weight: the slot of its norm
 
 
 def read(measured: BackwardPass, batch: int | None) -> Structure | None:
@@ -118,6 +110,7 @@ class _Reader:
         self.measured = measured
         self.graph: Graph = measured.graph
         self.reducer: Reducer = measured.reducer
+        self.norms: dict[int, int] = {}
         self.used: dict[int, int] = {}
         self.members: dict[int, list[int]] = {}
         for op in self.graph.ops:
@@ -139,14 +132,18 @@ class _Reader:
         elements = [self._element(head, foot) for head, foot in pairwise(trunk)]
         first = trunk[-1]
         return Structure(
-            tuple(reversed(elements)), first, self.stage_of(first, None)[1], self._given(first)
+            elements=tuple(reversed(elements)),
+            first=first,
+            first_stage=self.stage_of(first, None)[1],
+            given=self._given(first),
+            norms=self.norms,
         )
 
     def _given(self, vertex: int) -> Given | None:
         """Queue the length of what the first op takes, where it is a linear map that saved it."""
         node = self.measured.nodes[vertex]
         for name in _GIVEN.get(self.graph.ops[vertex].kind, ()):
-            value = _saved(node, name, None)
+            value = saved(node, name, None)
             signal = None if value is None else ForwardSignal.of(value, self.batch)
             if signal is not None:
                 squares = value.detach().reshape(len(value), -1).float().square().sum(dim=1)
@@ -176,8 +173,8 @@ class _Reader:
         branches = [self._branch(edge, foot) for edge in edges] if op.kind == "Add" else []
         laters = [branch for branch in branches if branch is not None]
         if len(laters) < 2 or len(laters) < len(branches) or not self._plain_sum(op, edges):
-            reason = _REASONS.get(op.factor, lambda: _("paths that part and meet in another way"))()
-            return Element(head, foot, op.kind.lower(), lambda _values: Unknown(reason))
+            stage = Unknown(self._reason(head, foot))
+            return Element(head, foot, op.kind.lower(), lambda _values: stage)
         units = self._units(op)
 
         def later(values: Values) -> Stage:
@@ -185,10 +182,22 @@ class _Reader:
 
         return Element(head, foot, "sum", later)
 
+    def _reason(self, head: int, foot: int) -> str:
+        """Say why a part between two ops is not known to theory: what is in it."""
+        inside, stack = {head}, [head]
+        while stack:
+            below = {self.measured.vertex[edge.child] for edge in self._below(stack.pop())}
+            fresh = below - inside - {foot}
+            inside |= fresh
+            stack.extend(fresh)
+        factors = {self.graph.ops[vertex].factor for vertex in inside}
+        told = next((_REASONS[name] for name in _REASONS if name in factors), None)
+        return told() if told else _("paths that part and meet in another way")
+
     def _plain_sum(self, op: Op, edges: list[Edge]) -> bool:
         """Whether an Add adds its inputs as they are: of one shape, none scaled."""
         shapes = {self._shape(edge) for edge in edges} | {op.shapes[0]}
-        return len(shapes) == 1 and _saved(self.measured.nodes[op.index], "_saved_alpha", 1) == 1
+        return len(shapes) == 1 and saved(self.measured.nodes[op.index], "_saved_alpha", 1) == 1
 
     def _branch(self, edge: Edge, foot: int) -> tuple[Later, ...] | None:
         """Return the stages of a branch in forward order; None if it is no chain down to `foot`."""
@@ -224,7 +233,7 @@ class _Reader:
         try:
             if factor == "weight" and op.kind == "Mul":
                 return name, self._by_entry(op)
-            frozen = op.kind in _LINEAR and _own(op, "weight") is not None
+            frozen = op.kind in weights.LINEAR and weights.own(op, "weight") is not None
             if (factor == "weight" or frozen) and not whole:
                 return _weight_name(op), self._weights(op, node, shape)
             if factor == "slope" and self._is_picked_from(vertex):
@@ -258,10 +267,10 @@ class _Reader:
         ):
             return _dropout(1.0 - module.p)
         if op.kind == "NativeDropout":
-            return _dropout(1.0 - float(_saved(node, "_saved_p", 0.0)))
+            return _dropout(1.0 - float(saved(node, "_saved_p", 0.0)))
         if op.kind in ("Mul", "Div") and len(op.edges) == 1:
-            constant = _saved(node, "_saved_other", None)
-            if isinstance(constant, Tensor) and constant.dim() == 0:
+            constant = saved(node, "_saved_other", None)
+            if isinstance(constant, Tensor) and constant.dim() == 0 and constant.is_cpu:
                 power = float(constant) ** (2 if op.kind == "Mul" else -2)
                 return Scale(power, power)
         if factor == "pool" and shape is not None:
@@ -282,29 +291,41 @@ class _Reader:
             return None
         if op.activation == "gelu_tanh":
             return named("gelu_tanh")
-        if op.kind == "Elu" and float(_saved(node, "_saved_scale", 1.0)) != 1.0:
+        if op.kind == "Elu" and float(saved(node, "_saved_scale", 1.0)) != 1.0:
             return named("selu")
         if op.kind == "PreluKernel":
             return named("prelu", negative_slope=op.negative_slope or 0.0)
-        given = {name: _saved(node, saved, None) for name, saved in _parameters_of(entry)}
+        given = {name: saved(node, key, None) for name, key in _parameters_of(entry)}
         return build(entry, **{n: float(v) for n, v in given.items() if v is not None})
 
     # --- weights -------------------------------------------------------------------------------
 
     def _weights(self, op: Op, node: Node, shape: tuple[int, ...] | None) -> Later:
-        weight = self._parameter(op)
-        linear, convolution = op.kind in _LINEAR, op.kind.endswith("Convolution")
+        weight = weights.leaf_of(self.graph, op)
+        linear, convolution = op.kind in weights.LINEAR, op.kind.endswith("Convolution")
+        reason = None
         if weight is None or not (linear or convolution):
             reason = _("its weights are computed from other parameters")
-            return lambda _values: Unknown(reason)
-        share = 1.0
-        if convolution:
-            if bool(_saved(node, "_saved_transposed", False)):
-                reason = _("a transposed convolution")
-                return lambda _values: Unknown(reason)
-            share = _share(weight, node, shape)
-        rows = weight if convolution or weight.shape[0] == op.shapes[0][-1] else weight.T
-        return self._drawn(op, rows.detach(), self._bias(op), share)
+        elif hasattr(weight, "to_local"):  # reading the whole would be a collective
+            reason = _("its weights are spread over ranks")
+        elif convolution and bool(saved(node, "_saved_transposed", False)):
+            reason = _("a transposed convolution")
+        if weight is None or reason is not None:
+            stage = Unknown(reason or "")
+            return lambda _values: stage
+        upright = convolution or weight.shape[0] == op.shapes[0][-1]
+        rows = weight.detach() if upright else weight.detach().mT
+        size = self.norms.get(id(weight))
+        if size is None:
+            size = self.norms[id(weight)] = self.reducer.norm(rows)
+        return weights.drawn(
+            rows,
+            weights.bias_of(self.graph, op),
+            self.reducer,
+            size=size,
+            share=weights.share(weight, node, shape) if convolution else 1.0,
+            repeated=op.weight is not None and self.used.get(op.weight, 0) > 1,
+        )
 
     def _by_entry(self, op: Op) -> Later:
         """Return a product with a parameter, entry by entry, such as LayerScale."""
@@ -321,56 +342,6 @@ class _Reader:
 
         return later
 
-    def _drawn(self, op: Op, rows: Tensor, bias: Tensor | None, share: float) -> Later:
-        """Queue what says how a weight of shape (out, in, …) was drawn."""
-        reducer, out = self.reducer, rows.shape[0]
-        fan_in = rows.numel() // out
-        size = reducer.norm(rows)
-        mean = reducer.scalar(rows.sum(dtype=torch.float32) / math.sqrt(rows.numel()))
-        offset = None if bias is None else reducer.norm(bias.detach())
-        angle = _angles(rows, reducer)
-        repeated = op.weight is not None and self.used.get(op.weight, 0) > 1
-
-        def later(values: Values) -> Stage:
-            variance = 10.0 ** (2.0 * values[size]) / out
-            turned = None if angle is None else values[angle] * fan_in
-            reason = None
-            if repeated:
-                reason = _("the same weights act again: measure, do not predict")
-            elif abs(values[mean]) > _OFF_CENTRE * math.sqrt(max(variance, 1e-300) / fan_in):
-                reason = _("the mean of its weights is not 0")
-            elif turned is not None and turned > _ALIKE:
-                reason = _("the rows of its weights look alike")
-            return Weights(
-                variance,
-                0.0 if offset is None else 10.0 ** (2.0 * values[offset]) / out,
-                units=rows.shape[1],
-                share=share,
-                drawn=0.0 if turned is not None and turned < _ORTHOGONAL else 1.0,
-                reason=reason,
-            )
-
-        return later
-
-    def _parameter(self, op: Op) -> Tensor | None:
-        """Return the weight itself, as a leaf; None where it is made from something else."""
-        for edge in op.edges:
-            child = self.graph.ops[edge.child]
-            while child.variable is None and child.kind in _TURNED and len(child.edges) == 1:
-                child = self.graph.ops[child.edges[0].child]
-            if child.variable is not None and not child.data and child.variable.dim() > 1:
-                return child.variable
-        if any(not self.graph.ops[edge.child].data for edge in op.edges if edge.input != 0):
-            return None
-        return _own(op, "weight")  # frozen: no edge leads to it
-
-    def _bias(self, op: Op) -> Tensor | None:
-        for edge in op.edges:
-            variable = self.graph.ops[edge.child].variable
-            if variable is not None and variable.dim() == 1 and not self.graph.ops[edge.child].data:
-                return variable
-        return _own(op, "bias")
-
     # --- norms ---------------------------------------------------------------------------------
 
     def _norm(self, vertex: int) -> tuple[str, Later]:
@@ -381,7 +352,7 @@ class _Reader:
         plain = kind.lower()
         entries = shape[-1] if shape else 1
         if "batchnorm" in plain:
-            if not bool(_saved(node, "_saved_training", False)):
+            if not bool(saved(node, "_saved_training", False)):
                 reason = _("BatchNorm by its running statistics")
                 return kind, lambda _values: Unknown(reason)
             over, entries = "batch", math.prod(shape) // shape[1]
@@ -390,7 +361,7 @@ class _Reader:
         elif "layernorm" in plain:
             over, entries = "layer", _normalised(module, node, entries)
         elif "groupnorm" in plain:
-            groups = getattr(module, "num_groups", None) or _saved(node, "_saved_group", 1)
+            groups = getattr(module, "num_groups", None) or saved(node, "_saved_group", 1)
             over, entries = "layer", math.prod(shape[1:]) // int(groups)
         else:
             reason = _("{op} is not known to theory").format(op=kind)
@@ -406,8 +377,8 @@ class _Reader:
         following: Activation | None,
     ) -> Later:
         affine = {edge.input: self.graph.ops[edge.child].variable for edge in op.edges}
-        weight = affine.get(1) if affine.get(1) is not None else _own_of(module, "weight")
-        bias = affine.get(2) if affine.get(2) is not None else _own_of(module, "bias")
+        weight = affine.get(1) if affine.get(1) is not None else weights.own_of(module, "weight")
+        bias = affine.get(2) if affine.get(2) is not None else weights.own_of(module, "bias")
         slots = [
             None if part is None else (self.reducer.norm(part.detach()), part.numel())
             for part in (weight, bias)
@@ -478,57 +449,8 @@ def _title(op: Op, name: str) -> str:
     return type(op.call.module).__name__ if op.call is not None else name
 
 
-def _saved(node: Node, name: str, default: Any) -> Any:
-    """Return what an autograd node saved under this name; the default where it saved nothing.
-
-    Nor is a tensor read that lies behind hooks (checkpointing): that would run code.
-    """
-    raw = getattr(node, name.replace("_saved_", "_raw_saved_", 1), None)
-    if getattr(raw, "unpack_hook", None) is not None:
-        return default
-    value = getattr(node, name, default)
-    return default if value is None else value
-
-
-def _own(op: Op, name: str) -> Tensor | None:
-    leaf = op.call is not None and not op.call.has_children
-    return _own_of(op.call.module if leaf and op.call is not None else None, name)
-
-
-def _own_of(module: nn.Module | None, name: str) -> Tensor | None:
-    """Return a module's parameter without calling anything: a parametrised one has none."""
-    return None if module is None else module._parameters.get(name)
-
-
-def _angles(rows: Tensor, reducer: Reducer) -> int | None:
-    """Queue the mean squared cosine of a few rows; 1/fan_in if they are independent."""
-    few = rows[:_ROWS].reshape(min(_ROWS, rows.shape[0]), -1)
-    if len(few) < 2 or few.shape[1] < 2 * _ROWS or not few.is_floating_point():
-        return None
-    gram = few.float() @ few.float().mT
-    squares = gram.square()
-    sizes = gram.diagonal()
-    # Σ (wᵢ·wⱼ)² over pairs, by that of products of their squared lengths: the rows are of one size
-    off = squares.sum() - squares.diagonal().sum()
-    return reducer.scalar(off / (sizes.sum() ** 2 - squares.diagonal().sum()))
-
-
-def _share(weight: Tensor, node: Node, shape: tuple[int, ...] | None) -> float:
-    """Return the share of a convolution's taps that lie inside its input."""
-    kernel = tuple(weight.shape[2:])
-    if shape is None or len(shape) != len(kernel) + 2:
-        return 1.0
-    return taps_kept(
-        kernel,
-        shape[2:],
-        padding=_saved(node, "_saved_padding", (0,) * len(kernel)),
-        stride=_saved(node, "_saved_stride", (1,) * len(kernel)),
-        dilation=_saved(node, "_saved_dilation", (1,) * len(kernel)),
-    )
-
-
 def _normalised(module: nn.Module | None, node: Node, entries: int) -> int:
-    shape = getattr(module, "normalized_shape", None) or _saved(
+    shape = getattr(module, "normalized_shape", None) or saved(
         node, "_saved_normalized_shape", (entries,)
     )
     return math.prod(int(size) for size in shape)
@@ -542,11 +464,11 @@ def _pooling(op: Op, node: Node, shape: tuple[int, ...]) -> Stage | None:
     window = math.prod(shape) // outputs
     if op.kind == "Mean":
         return Scale(1.0 / window, None)
-    kernel = _saved(node, "_saved_kernel_size", None)
+    kernel = saved(node, "_saved_kernel_size", None)
     if kernel is None:
         even = all(a % b == 0 for a, b in zip(shape, op.shapes[0], strict=False))
         return Scale(1.0 / window, None) if op.kind.startswith("AdaptiveAvg") and even else None
-    stride = _saved(node, "_saved_stride", kernel) or kernel
+    stride = saved(node, "_saved_stride", kernel) or kernel
     if tuple(stride) != tuple(kernel) or math.prod(kernel) != window:
         return None
     return Scale(1.0 if op.kind.startswith("Max") else 1.0 / window, None)

@@ -11,7 +11,7 @@ trace = pending.resolve()                 # the one transfer
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Literal
@@ -21,16 +21,26 @@ from torch import Tensor, nn
 
 from unvanish.errors import NoSignalError
 from unvanish.i18n import _
-from unvanish.measure import assemble, nonfinite, predictions, structure
+from unvanish.measure import assemble, derivatives, nonfinite, predictions, structure
 from unvanish.measure.calls import CallLog, ModuleCall
 from unvanish.measure.dynamo import uncompiled, uncompiled_itself
 from unvanish.measure.graph import Graph
+from unvanish.measure.head import read_head
 from unvanish.measure.names import NameBook, unwrapped
 from unvanish.measure.passes import BackwardPass, ParameterSlots, prepare
 from unvanish.measure.path import Numbers
 from unvanish.measure.reduce import Reducer, join_log10
 from unvanish.measure.replay import Replayed, outputs_wanted, replay
-from unvanish.records import LayerPrediction, LayerSignal, NonFinite, ParameterSignal, Trace
+from unvanish.records import (
+    CustomBackward,
+    InnerDerivative,
+    LayerPrediction,
+    LayerSignal,
+    NonFinite,
+    ParameterSignal,
+    StepGradient,
+    Trace,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +61,7 @@ class ParameterUpdate:
     update_ratio_log10: float
     lr: float | None = None
     group: int | None = None
+    taken_log10: float | None = None  # norm of `.grad` when the step began; None: it had none
 
 
 @dataclass(slots=True)
@@ -84,6 +95,8 @@ class BackwardTracer:
         self.nested: list[Nested] = []
         self.notes = list(dict.fromkeys(log.errors))
         self.loss_values = [root.detach() for root in roots]
+        self.leftover: dict[int, int] = {}
+        self.derivatives: list[tuple[int, list[int]]] = []
         self.structure: structure.Structure | None = None
         self._running: list[int] = []
         self._original: Any = None
@@ -100,6 +113,7 @@ class BackwardTracer:
         if self.options.open_fused:
             self.measured.wanted = outputs_wanted(self.measured, self.calls)
         self.fault = self._forward_fault()
+        self.head = read_head(self.measured.graph, self.measured.nodes)
         self.calls, self.idle = _covered(self.calls, self.measured.graph)
 
     def _read_structure(self) -> None:
@@ -163,6 +177,16 @@ class BackwardTracer:
         finally:
             measured.detach()
 
+    def take_derivatives(self) -> None:
+        """Make the derivatives that were taken since the last backward part of this one."""
+        self.derivatives = self.log.derivatives.queue(self.reducer)
+
+    def note_leftover(self, parameters: Iterable[Tensor]) -> None:
+        """Take the size of the `.grad` that `parameters` hold before this pass adds its own."""
+        for parameter in parameters:
+            if parameter.grad is not None:
+                self.leftover[id(parameter)] = self.reducer.norm(parameter.grad)
+
     def leaves(self) -> list[Tensor]:
         """Return the leaf tensors of the graph, for a backward through `torch.autograd.grad`."""
         ops = self.measured.graph.ops
@@ -210,8 +234,9 @@ class PendingTrace:
         idle = self._roots(tracer.idle)
         self.idle_models = tuple(model for model in idle if model not in self.models)
         self.named_parameters = self._name_parameters()
+        known = tracer.structure.norms if tracer.structure is not None else {}
         self._weights = {
-            identity: (name, reducer.norm(parameter))
+            identity: (name, known[identity] if identity in known else reducer.norm(parameter))
             for parameter, identity, name in self._trainable()
         }
 
@@ -271,8 +296,16 @@ class PendingTrace:
         """Whether `resolve` would not have to wait for them."""
         return self._tracer.reducer.ready()
 
-    def resolve(self, updates: Mapping[int, ParameterUpdate] | None = None) -> Trace:
-        """Bring the numbers to the host and return the trace. `updates` is by id of parameter."""
+    def resolve(
+        self,
+        updates: Mapping[int, ParameterUpdate] | None = None,
+        opened_for: Collection[int] = (),
+    ) -> Trace:
+        """Bring the numbers to the host and return the trace.
+
+        `updates` is by id of parameter. `opened_for` are the ids of the parameters for whose step
+        this pass was the first: gradients left over from before are theirs.
+        """
         tracer, names = self._tracer, self._names()
         values = tracer.reducer.resolve()
         for index in self._replayed.element_wise(values):
@@ -304,7 +337,46 @@ class PendingTrace:
             if tracer.options.keep_ops
             else (),
             notes=self._notes(),
+            derivatives=tuple(
+                InnerDerivative(order, derivatives.level(slots, values))
+                for order, slots in tracer.derivatives
+            ),
+            head=tracer.head.record(names.module) if tracer.head is not None else None,
+            custom=tuple(
+                CustomBackward(
+                    op=trial.name,
+                    module=names.module(call),
+                    call=names.number(call),
+                    ignores_gradient=trial.ignores_gradient,
+                    error=trial.error,
+                )
+                for call, trial in self._replayed.trials
+            ),
             predictions=self._predictions(numbers, values),
+            taken=self._step_gradient(values, updates or {}, opened_for),
+        )
+
+    def _step_gradient(
+        self,
+        values: list[float],
+        updates: Mapping[int, ParameterUpdate],
+        opened_for: Collection[int],
+    ) -> StepGradient | None:
+        """Return what the step took of the gradient, over the parameters that both concern."""
+        slots = self._gradient_slots()
+        taken = {
+            key: update.taken_log10
+            for key, update in updates.items()
+            if update.taken_log10 is not None and key in slots
+        }
+        if not taken:
+            return None
+        left = [values[slot] for key, slot in self._tracer.leftover.items() if key in opened_for]
+        scale = math.log10(self._loss_scale) if self._loss_scale > 0 else 0.0
+        return StepGradient(
+            fresh_log10=join_log10([values[slots[key].gradient] for key in taken]) - scale,
+            taken_log10=join_log10(list(taken.values())),
+            leftover_log10=join_log10(left) if opened_for else None,
         )
 
     def _predictions(self, numbers: Numbers, values: list[float]) -> tuple[LayerPrediction, ...]:

@@ -72,6 +72,9 @@ class Sink(Protocol):
         `gradients` are what `grad` returned, of the parameters among its inputs; () for backward.
         """
 
+    def derivative_taken(self, outputs: Sequence[Any], gradients: Sequence[Any]) -> None:
+        """Take note of what `grad` gave with respect to data, with a graph of its own."""
+
     def step_begins(self, optimizer: Optimizer) -> None:
         """Take note that `optimizer` is about to step."""
 
@@ -175,7 +178,9 @@ class Listener:
                 return original(*args, **kwargs)
             args, kwargs, over_parameters = _with_inputs_listed(args, kwargs)
             if not over_parameters:
-                return original(*args, **kwargs)
+                derivative = original(*args, **kwargs)
+                self._note_derivative(args, kwargs, derivative)
+                return derivative
             token, finished = self._begin(self._grad_call, args, kwargs), False
             gradients: Any = ()
             try:
@@ -231,6 +236,13 @@ class Listener:
         # A disabled scaler returns what it was given.
         if isinstance(outputs, Tensor) and result is not outputs:
             self._scaled.append(ScaledLoss(outputs.detach(), weakref.ref(result), scaler))
+
+    @uncompiled
+    def _note_derivative(self, args: Any, kwargs: Any, gradients: Any) -> None:
+        """Tell the sink of a gradient with respect to data that can be part of a loss."""
+        if (args[4] if len(args) > 4 else kwargs.get("create_graph")) is True:
+            outputs = args[0] if args else kwargs["outputs"]
+            self._sink.derivative_taken(_as_tuple(outputs), _as_tuple(gradients))
 
     @uncompiled
     def _begin(self, describe: Callable[..., BackwardCall], args: Any, kwargs: Any) -> Any:

@@ -12,7 +12,7 @@ import math
 import threading
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
@@ -219,6 +219,8 @@ class Watcher:
         if token.tracer is not None:
             self._keep(token.one, token.tracer, token.loss_scale)
         self._log_mark = len(self.log.calls)
+        if not token.one.auxiliary:
+            self.log.derivatives.clear()
         self.ledger.add(token.one)
         self._tune()
 
@@ -240,6 +242,9 @@ class Watcher:
             tracer = BackwardTracer(roots, self.log, self._names, options)
         except NoSignalError:
             return None
+        if not one.auxiliary:
+            tracer.note_leftover(self.ledger.parameters())
+            tracer.take_derivatives()
         self._sites.traced(one.site)
         self.device = self.device or _name_of_device(roots[0].device)
         return tracer
@@ -264,6 +269,12 @@ class Watcher:
         bad = isinstance(one.loss, float) and not math.isfinite(one.loss)
         first, self._seen_bad_loss = bad and not self._seen_bad_loss, self._seen_bad_loss or bad
         return first
+
+    @_never_raises
+    def derivative_taken(self, outputs: Sequence[object], gradients: Sequence[Any]) -> None:
+        """Take note of a derivative that will be part of a loss."""
+        if self.log.active:
+            self.log.derivatives.note(outputs, gradients)
 
     # --- the optimiser's step -----------------------------------------------------------------
 

@@ -15,7 +15,7 @@ import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -400,6 +400,9 @@ class Monitor:
         if isinstance(overflow, Tensor):  # a fused optimiser steps on overflow, and does nothing
             step.skipped = _number(overflow)
         self._has_stepped(optimizer, step)
+
+    def derivative_taken(self, outputs: Sequence[Any], gradients: Sequence[Any]) -> None:
+        """Derivatives inside the loss are looked at by `run` and `check`, not on a long run."""
 
     @_watched
     def step_skipped(self, optimizer: Optimizer) -> None:

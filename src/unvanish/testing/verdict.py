@@ -10,8 +10,8 @@ from unvanish.diagnose import diagnose
 from unvanish.monitor.program import Outcome
 from unvanish.monitor.schedule import Schedule, WatchOptions
 from unvanish.monitor.session import Session
-from unvanish.records import Diagnosis, Finding, Run, Training, Verdict
-from unvanish.testing.case import Case, Experiment
+from unvanish.records import Diagnosis, Finding, Run, Severity, Training, Verdict
+from unvanish.testing.experiment import Answer, Case, Experiment
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,8 @@ class Judgement:
     factor: bool | None  # None: the case names none, or the verdict is wrong
     layer: bool | None
     named: bool | None  # the evidence that must be named
+    severity: Severity | None  # of the leading finding, if there is one above a remark
+    grave: bool | None  # that is as grave as training shows it to be; None: the case does not say
     alarm: bool  # a finding above a remark, where the only right verdict is healthy
     known_step: int | None  # the sampled step from which on the verdict is right
     in_time: bool | None  # it was known by the step, and not before it could be
@@ -49,10 +51,10 @@ def watched(experiment: Experiment, *, every: int = 100, probe: bool = True) -> 
     return session.run(Outcome("finished", 0))
 
 
-def judge(case: Case, accepted: Sequence[Verdict], run: Run) -> Judgement:
-    """Hold the verdict on `run` against the answer; `accepted` is from `case.right`."""
+def judge(case: Case, answer: Answer, run: Run) -> Judgement:
+    """Hold the verdict on `run` against the answer, which is from `case.answer`."""
     diagnosis = diagnose(run)
-    leading = _leading(diagnosis)
+    accepted, leading = answer.accepted, leading_finding(diagnosis)
     right = diagnosis.verdict in accepted and not _alarms(accepted, leading)
     factor = layer = named = None
     if right and leading is not None:
@@ -64,23 +66,27 @@ def judge(case: Case, accepted: Sequence[Verdict], run: Run) -> Judgement:
         if case.names is not None:
             named = any(row.name == case.names for row in leading.evidence)
     known = _known_step(run, accepted)
+    severity = leading.severity if leading else None
     return Judgement(
         case=case.name,
         verdict=diagnosis.verdict,
         training=diagnosis.training,
         code=leading.code if leading else None,
-        accepted=tuple(accepted),
+        accepted=accepted,
         right=right,
         factor=factor,
         layer=layer,
         named=named,
+        severity=severity,
+        grave=(severity or "info") in answer.severities if answer.severities else None,
         alarm=_alarms(accepted, leading),
         known_step=known,
         in_time=_in_time(case, known) if right else None,
     )
 
 
-def _leading(diagnosis: Diagnosis) -> Finding | None:
+def leading_finding(diagnosis: Diagnosis) -> Finding | None:
+    """The finding that leads, if one is above a remark."""
     return next((each for each in diagnosis.findings if each.severity != "info"), None)
 
 

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from unvanish.testing.case import Batch, Case, Experiment
 from unvanish.testing.corpus.classify import adam, classifier, cross_entropy, sgd
 from unvanish.testing.corpus.vanishing import LastState
 from unvanish.testing.data import digits
+from unvanish.testing.experiment import Batch, Case, Experiment
 from unvanish.testing.nets import he, init, mlp
 
 
@@ -20,7 +20,8 @@ def ok_relu_he_12_layers(cured: bool) -> Experiment:
     """12 ReLU layers, He."""
     model = mlp([64] * 13 + [10], nn.ReLU)
     init(model, he)
-    return classifier(model, sgd(0.05, 0.9), steps=200)
+    # At 0.05 it is on the edge of divergence: the order of a sum's terms decides how it ends.
+    return classifier(model, sgd(0.02, 0.9), steps=200)
 
 
 class Block(nn.Module):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from unvanish.records import Factor, Verdict
+from unvanish.records import Factor, Severity, Verdict
 
 Kind = Literal[
     "saturation",
@@ -39,6 +39,7 @@ class Experiment:
     steps: int
     score: Callable[[], float] | None = None  # how good the model is now: more is better
     advance: Callable[[Experiment, int], Tensor] | None = None  # a step of its own kind
+    loop: Callable[[Experiment], None] | None = None  # a trainer's own loop: does all the steps
     losses: list[float] = field(default_factory=list)
 
     def step(self, number: int) -> Tensor:
@@ -55,8 +56,11 @@ class Experiment:
 
     def train(self) -> Experiment:
         """Do all steps."""
-        for number in range(self.steps):
-            self.step(number)
+        if self.loop is not None:
+            self.loop(self)
+        else:
+            for number in range(self.steps):
+                self.step(number)
         return self
 
     def result(self) -> float:
@@ -85,7 +89,8 @@ class Case:
     `make(cured)` is called with the random state seeded. `layers` are patterns (fnmatch) of the
     module that the leading finding must name, `factors` what it must blame; empty where the case
     names none. `depends` replaces `accepted` by what the trained model itself shows, where the
-    fault strikes only some seeds.
+    fault strikes only some seeds, and `severities` gives what severities its finding may have
+    ("info" stands also for no finding), where that is for the training to say.
     """
 
     name: str
@@ -102,6 +107,7 @@ class Case:
     bad: float | None = None  # a sick run's result is at most this, or not finite
     good: float | None = None  # a cured (or healthy) run's result is at least this
     depends: Callable[[Experiment], tuple[Verdict, ...]] | None = None
+    severities: Callable[[Experiment], tuple[Severity, ...]] | None = None
     group: Literal["public", "own"] = "public"
 
     @property
@@ -124,3 +130,23 @@ class Case:
     def right(self, experiment: Experiment) -> tuple[Verdict, ...]:
         """The verdicts that are right about an experiment that has been trained."""
         return self.accepted if self.depends is None else self.depends(experiment)
+
+    def answer(self, experiment: Experiment) -> Answer:
+        """What is right about an experiment that has been trained, and whether it went as said."""
+        result = experiment.result()
+        return Answer(
+            accepted=self.right(experiment),
+            severities=self.severities(experiment) if self.severities is not None else (),
+            result=result,
+            shown=self.shows(result, cured=False),
+        )
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What is right about one training of a case."""
+
+    accepted: tuple[Verdict, ...]
+    severities: tuple[Severity, ...] = ()  # empty: any
+    result: float = math.nan  # of the training: see `Experiment.result`
+    shown: bool = True  # the training was as sick, or as healthy, as the case says
