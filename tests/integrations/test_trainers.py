@@ -109,9 +109,7 @@ def test_transformers(directory: Path) -> None:
         vocab_size=50, hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
         intermediate_size=32, max_position_embeddings=16,
     )  # fmt: skip
-    rows = [
-        {"input_ids": torch.randint(0, 50, (8,)), "labels": index % 2} for index in range(48)
-    ]
+    rows = [{"input_ids": torch.randint(0, 50, (8,)), "labels": index % 2} for index in range(48)]
     callback = UnvanishCallback(every=1, overhead=None)
     trainer = transformers.Trainer(
         model=transformers.BertForSequenceClassification(config),

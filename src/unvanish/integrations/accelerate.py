@@ -1,8 +1,8 @@
 """A monitor for what an Accelerator has prepared.
 
-    model, optimizer, loader = accelerator.prepare(model, optimizer, loader)
-    with monitor_prepared(accelerator, model, optimizer):
-        train()
+model, optimizer, loader = accelerator.prepare(model, optimizer, loader)
+with monitor_prepared(accelerator, model, optimizer):
+    train()
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from unvanish.records import Finding
 
 
 class WandbSink:
-    """Logs numbers to a run, and sends alarms as W&B alerts. The run stays the user's own and open."""
+    """Logs numbers, and sends alarms as W&B alerts. The run stays the user's own and open."""
 
     def __init__(self, run: Any) -> None:
         """`run` is what `wandb.init` returned."""
