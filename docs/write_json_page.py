@@ -1,13 +1,14 @@
-"""Write docs/json.md from the JSON Schema: `python docs/write_json_page.py`."""
+"""Write docs/json.md and docs/json-fix.md from the schemas: `python docs/write_json_page.py`."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-from unvanish.report.document import schema
+from unvanish.report import document, fix_document
 
 PAGE = Path(__file__).with_name("json.md")
+FIX_PAGE = Path(__file__).with_name("json-fix.md")
 
 INTRODUCTION = """\
 # The JSON contract
@@ -36,21 +37,49 @@ slope = sum(edge["gain_log10"] for edge in path if edge["factor"] == "slope")
 ```
 """
 
+FIX_INTRODUCTION = """\
+# The JSON contract of `unvanish fix`
+
+`unvanish fix --json FILE` writes one JSON document, `unvanish.report.fix_document.document` makes
+it from a result's `record`. The same as a JSON Schema (draft 2020-12) is in the package as
+`unvanish/report/fix_schema.json`; a test keeps both together (this page is written by
+`python docs/write_json_page.py`). What is said of versions, numbers and names in
+[json.md](json.md) holds here too.
+
+```python
+import json
+
+found = json.load(open("fix.json"))
+if found["best"] is not None:
+    best = found["cures"][0]
+    print(best["proof"]["beaten"], "of", len(best["proof"]["seeds"]), "seeds")
+    print(best["code"])
+```
+"""
+
 
 def page() -> str:
-    """Return the page's text."""
-    whole = schema()
-    parts = [INTRODUCTION, _section("The document", whole)]
+    """Return the text of the page on diagnoses."""
+    return _page(INTRODUCTION, document.schema())
+
+
+def fix_page() -> str:
+    """Return the text of the page on `unvanish fix`."""
+    return _page(FIX_INTRODUCTION, fix_document.schema())
+
+
+def _page(introduction: str, whole: dict[str, Any]) -> str:
+    parts = [introduction, _section("The document", whole, whole)]
     parts += [
-        _section(name, part) if "properties" in part else _kind(name, part)
+        _section(name, part, whole) if "properties" in part else _kind(name, part)
         for name, part in sorted(whole["$defs"].items())
     ]
     return "\n".join(parts)
 
 
-def _section(title: str, part: dict[str, Any]) -> str:
+def _section(title: str, part: dict[str, Any], whole: dict[str, Any]) -> str:
     rows = [
-        f"| `{key}` | {_type(child)} | {_description(child)} |"
+        f"| `{key}` | {_type(child)} | {_description(child, whole)} |"
         for key, child in part["properties"].items()
     ]
     head = ["| key | type | |", "|---|---|---|"]
@@ -77,11 +106,12 @@ def _type(part: dict[str, Any]) -> str:
     return " or ".join(part["type"]) if isinstance(part["type"], list) else str(part["type"])
 
 
-def _description(part: dict[str, Any]) -> str:
+def _description(part: dict[str, Any], whole: dict[str, Any]) -> str:
     if "description" in part:
         return str(part["description"]).replace("|", "\\|")
-    return str(schema()["$defs"][part["$ref"].rpartition("/")[2]]["description"])
+    return str(whole["$defs"][part["$ref"].rpartition("/")[2]]["description"])
 
 
 if __name__ == "__main__":
     PAGE.write_text(page(), encoding="utf-8")
+    FIX_PAGE.write_text(fix_page(), encoding="utf-8")

@@ -14,6 +14,7 @@ from unvanish._version import __version__
 if TYPE_CHECKING:
     from unvanish.checking import check
     from unvanish.errors import UnvanishError
+    from unvanish.fix.fixing import fix
     from unvanish.initialisation import InitPlan, init_
     from unvanish.meanfield.facade import critical, gain, theory
     from unvanish.monitor.notebook import watch
@@ -29,8 +30,10 @@ _PUBLIC = {
     "UnvanishError": "unvanish.errors",
     "check": "unvanish.checking",
     "critical": "unvanish.meanfield.facade",
+    "fix": "unvanish.fix",
     "gain": "unvanish.meanfield.facade",
     "init_": "unvanish.initialisation",
+    "monitor": "unvanish.monitor",
     "theory": "unvanish.meanfield.facade",
     "watch": "unvanish.monitor.notebook",
 }
@@ -45,8 +48,10 @@ __all__ = [
     "__version__",
     "check",
     "critical",
+    "fix",
     "gain",
     "init_",
+    "monitor",
     "theory",
     "watch",
 ]
@@ -56,7 +61,11 @@ def __getattr__(name: str) -> Any:
     """Load a public name on first use (PEP 562)."""
     if name not in _PUBLIC:
         raise AttributeError(f"module 'unvanish' has no attribute {name!r}")
-    value = getattr(importlib.import_module(_PUBLIC[name]), name)
+    value = (
+        importlib.import_module(_PUBLIC[name])  # a package that can be called
+        if name in ("fix", "monitor")
+        else getattr(importlib.import_module(_PUBLIC[name]), name)
+    )
     globals()[name] = value
     return value
 

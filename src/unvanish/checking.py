@@ -22,6 +22,7 @@ from unvanish.diagnose.config import Config
 from unvanish.errors import UnvanishError, UsageError, UserCodeError
 from unvanish.i18n import _
 from unvanish.measure import BackwardTracer, CallLog, NameBook, TraceOptions
+from unvanish.measure.derivatives import noting
 from unvanish.measure.forward import tensors_in
 from unvanish.measure.nonfinite import nonfinite_kind
 from unvanish.measure.preserve import preserved
@@ -110,8 +111,10 @@ def _traced(
 ) -> Trace:
     with torch.inference_mode(False), torch.enable_grad():
         log.active = True
-        loss = _loss(model, batch, loss_fn)
+        with noting(log.derivatives):
+            loss = _loss(model, batch, loss_fn)
         tracer = BackwardTracer([loss], log, names, TraceOptions(probes=probes))
+        tracer.take_derivatives()
         with tracer:
             _backward(model, loss, tracer)
         pending = tracer.pending(step=0)

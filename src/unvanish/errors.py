@@ -10,6 +10,8 @@
     ├── NotOurFileError              a file is not a record of ours, or of a newer version
     └── StorageError                 a record could not be written or read
 
+    UnvanishWarning                  a Python warning: an alarm of a monitor, or what it cannot do
+
 Every error has a remedy: what the reader can do about it. `str(error)` is one line,
 "what is wrong; the remedy".
 """
@@ -77,3 +79,7 @@ class NotOurFileError(UnvanishError):
 
 class StorageError(UnvanishError):
     """A record could not be written or read (disk full, no permission)."""
+
+
+class UnvanishWarning(UserWarning):
+    """What a monitor has to say while training goes on: an alarm, or something it cannot do."""

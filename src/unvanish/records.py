@@ -70,7 +70,20 @@ VERDICTS: tuple[Verdict, ...] = (
 )
 Severity = Literal["error", "warning", "info"]
 Training = Literal["falling", "stuck", "diverging", "too-short"]
-Ending = Literal["finished", "steps-reached", "exited", "crashed", "interrupted"]
+Ending = Literal[
+    "finished",
+    "steps-reached",
+    "exited",
+    "crashed",
+    "interrupted",
+    "running",  # read while it goes on
+    "killed",  # it left no end: killed, or its machine stopped
+]
+Phase = Literal[
+    "unscaled",
+    "scaled",  # a gradient scaler's factor is still in the gradients that the optimiser gets
+    "clipped",
+]
 GradientState = Literal["none", "zero", "nonfinite", "some"]
 CureStatus = Literal[
     "proven",
@@ -253,6 +266,97 @@ class LossTerm:
 
 
 @dataclass(frozen=True, slots=True)
+class InnerDerivative:
+    """A gradient with respect to data that is part of the loss (a PDE residual, a penalty).
+
+    The second derivative is the gradient of one that is itself such a gradient.
+    """
+
+    order: int
+    level_log10: float  # norm of the derivative; -inf: exactly 0, or not connected at all
+
+
+@dataclass(frozen=True, slots=True)
+class LossHead:
+    """What the code behind the network's output does with it, as far as the graph tells."""
+
+    op: str  # the op that the output enters
+    module: str | None
+    output_shape: tuple[int, ...]  # of the output as it enters
+    broadcast_shape: tuple[int, ...] | None = None  # stretched to this by a constant operand
+    reduction: Literal["none", "mean", "sum"] | None = None  # of the loss op, where it says so
+    entries: int = 0  # numbers that the loss op reduces
+    constant_log10: float = 0.0  # product of the constants that multiply the loss
+
+
+@dataclass(frozen=True, slots=True)
+class StepGradient:
+    """The gradient that an optimiser's step took, against what this backward pass gave.
+
+    All are norms over the parameters that stepped and that the pass reached.
+    """
+
+    fresh_log10: float  # of this pass, unscaled
+    taken_log10: float  # of `.grad` when the step began
+    leftover_log10: float | None = None
+    # of `.grad` before the first backward since the last step, -inf: clean; None: not known
+    predicted_change: float | None = None  # inner product of the gradient taken and the step
+
+
+@dataclass(frozen=True, slots=True)
+class CustomBackward:
+    """A backward that somebody wrote (torch.autograd.Function), tried out on a replay.
+
+    `error` is the difference between the slopes it gives and those by finite differences, along
+    random directions, over the latter (root mean squares); None where there is nothing to compare
+    (a step function, an identity, noise).
+    """
+
+    op: str
+    module: str | None
+    call: int
+    ignores_gradient: bool  # it gives a gradient although none came in
+    error: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AttentionHead:
+    """How one head of one attention spreads its weight, over all queries of a batch."""
+
+    module: str
+    call: int
+    head: int
+    entropy: float  # mean over queries, as a share of the greatest possible, 0 to 1
+
+
+@dataclass(frozen=True, slots=True)
+class LayerPrediction:
+    """What mean-field theory says of one op of the trunk, beside what was measured.
+
+    A gain is predicted for the median network with weights and biases of the measured size, drawn
+    at random; `spread_log10` is its standard deviation over such networks. The totals are from the
+    network's output through this op, with the bounds that nine in ten networks keep. Numbers are
+    None where theory has nothing to say, and `flag` says why; with a number beside it, `flag` says
+    why not to trust it.
+    """
+
+    op: str  # autograd name
+    module: str | None
+    call: int
+    kind: str  # what theory takes it for: "linear", "sigmoid", "LayerNorm", "sum" (of branches)
+    factor: Factor
+    measured_log10: float
+    predicted_log10: float | None
+    spread_log10: float | None
+    total_measured_log10: float
+    total_predicted_log10: float | None
+    total_low_log10: float | None
+    total_high_log10: float | None
+    amplification_log10: float | None = None  # of a small relative error in the first length
+    flag: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Trace:
     """One backward pass, measured at every op."""
 
@@ -275,6 +379,12 @@ class Trace:
     op_count: int = 0
     ops: tuple[OpGain, ...] = ()
     notes: tuple[str, ...] = ()  # degradations: what could not be measured, and why
+    derivatives: tuple[InnerDerivative, ...] = ()  # taken while the loss was computed, in order
+    head: LossHead | None = None
+    taken: StepGradient | None = None
+    custom: tuple[CustomBackward, ...] = ()
+    attention: tuple[AttentionHead, ...] = ()
+    predictions: tuple[LayerPrediction, ...] = ()  # of the trunk's ops, in forward order
 
 
 # --- a run ---------------------------------------------------------------------------------------
@@ -316,7 +426,45 @@ class StepRecord:
     loss: float  # unscaled; nan and inf as they were
     sampled: bool = False
     skipped: bool = False  # the scaler skipped the optimiser's step
-    backwards: int = 1  # backward passes since the last step
+    backwards: int = 1  # backward passes since the last step: accumulation
+    phase: Phase = "unscaled"  # of the gradients that the optimiser was given
+    loss_scale: float = 1.0  # of a gradient scaler
+    clip_log10: float | None = None  # factor of clipping, 0: it let them pass; None: none was seen
+    lr: tuple[float, ...] = ()  # by parameter group
+    rank: int = 0  # of the process that saw it
+    gradient_log10: float | None = None  # joint norm, unscaled; None: not measured at this step
+
+
+@dataclass(frozen=True, slots=True)
+class Readings:
+    """One quantity at one step, for many parameters or layers at once.
+
+    Norms and ratios are log10, and so are counts: `-inf` is none.
+    """
+
+    quantity: str  # "gradient", "weight", "update", "zeros", "subnormals", "nonfinite", "level"
+    step: int
+    names: tuple[str, ...]
+    values: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Incident:
+    """Something went wrong between two looks: what the last steps before it were like."""
+
+    step: int  # the first bad step that is known
+    seen_at: int  # the step at which it was noticed
+    kind: Literal["nonfinite", "spike"]
+    quantity: str  # "loss", "gradient" or "weight"
+    value: float
+    usual: float | None = None  # median of the steps before, for a spike
+    model: str = ""
+    parameter: str | None = None  # the first, in the model's order, that was not finite
+    guilty: NonFinite | None = None  # the op, where it was seen
+    command: str = ""  # runs the script again with that step sampled
+    steps: tuple[StepRecord, ...] = ()
+    readings: tuple[Readings, ...] = ()
+    traces: tuple[Trace, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -349,7 +497,7 @@ class Run:
     """A watched run, or one check: everything that diagnosis needs."""
 
     id: str
-    kind: Literal["run", "check", "watch"]
+    kind: Literal["run", "check", "watch", "monitor"]
     created: str  # ISO 8601, UTC
     command: tuple[str, ...]
     directory: str
@@ -361,6 +509,8 @@ class Run:
     error: str | None = None  # last line of the script's traceback
     notes: tuple[str, ...] = ()
     seconds: float = 0.0
+    alarms: tuple[Finding, ...] = ()  # raised while it ran
+    incidents: tuple[Incident, ...] = ()
 
 
 # --- what is concluded ---------------------------------------------------------------------------
@@ -454,6 +604,14 @@ class Edited:
 
 
 @dataclass(frozen=True, slots=True)
+class LevelAt:
+    """The level at one layer of a main path."""
+
+    layer: str
+    level_log10: float
+
+
+@dataclass(frozen=True, slots=True)
 class Predicted:
     """What one backward pass through the cured network shows, before any training.
 
@@ -463,6 +621,8 @@ class Predicted:
     ratio_before_log10: float | None
     ratio_after_log10: float | None
     verdict: Verdict | None
+    before: tuple[LevelAt, ...] = ()  # along the main path, in forward order
+    after: tuple[LevelAt, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

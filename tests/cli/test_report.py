@@ -190,7 +190,7 @@ def test_findings_go_to_a_sarif_file_and_to_annotations(
     results = log["runs"][0]["results"]
     assert results[0]["ruleId"] == "VG101"
     assert len(annotations) == len(results)
-    assert annotations[0].startswith("::error file=digits/train.py,title=VG101%3A")
+    assert annotations[0].startswith("::error file=train.py,line=31,title=VG101%3A")
     assert call("report", "last", "--sarif", "x.sarif") == 2
     assert "x.sarif exists already" in capsys.readouterr().err
     assert call("report", "last", "--sarif", "-") == 0

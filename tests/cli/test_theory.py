@@ -129,3 +129,69 @@ def test_in_chinese(run: Run) -> None:
     result = run("sigmoid", "--lang", "zh", "--depth", "5")
     assert "平均场理论" in result.out
     assert "critical" not in result.out
+
+
+MINE = """
+import torch
+
+def bent(z):
+    return torch.where(z > 0, z, 0.2 * z)
+
+def broken(z):
+    return z / 0
+
+size = 3
+"""
+
+
+@pytest.fixture
+def mine(tmp_path: Path) -> Path:
+    path = tmp_path / "mine_theory.py"
+    path.write_text(MINE)
+    return path
+
+
+@pytest.mark.parametrize(
+    "given", ["torch.nn.functional.leaky_relu", "torch.nn.LeakyReLU", "torch.relu"]
+)
+def test_functions_and_modules_by_dotted_name(run: Run, given: str) -> None:
+    name = "relu" if given == "torch.relu" else "leaky_relu"
+    assert document(run, given)["activation"].startswith(name)
+    assert document(run, given)["critical"]["kind"] == "scale_invariant"
+
+
+def test_a_function_of_a_file(run: Run, mine: Path) -> None:
+    got = document(run, f"{mine}:bent", "--depth", "10", "--sigma-w", "1.2", "--sigma-b", "0.1")
+    known = document(run, "leaky_relu(0.2)")
+    assert got["activation"] == "bent"
+    assert got["gains"]["forward"] == pytest.approx(known["gains"]["forward"], rel=1e-9)
+    assert got["settings"][0]["prediction"]["gain_log10"] < 0.0
+
+
+def test_what_is_not_there_is_told_in_one_line(run: Run, mine: Path) -> None:
+    for given, words in (
+        (f"{mine}:bend", "known: bent, broken"),
+        (f"{mine}:size", "known: bent, broken"),
+        ("nowhere.py:act", "there is no file nowhere.py"),
+        ("torch.nn.functional.gelly", "torch.nn.functional has no gelly"),
+        ("no_such_module.act", "there is no module no_such_module"),
+        (f"{mine}:broken", "'broken' is not finite"),
+    ):
+        result = run(given)
+        assert result.code in (2, 3)
+        assert len(result.err.splitlines()) == 1
+        assert words in result.err
+
+
+def test_a_file_that_fails(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "fails_theory.py"
+    path.write_text("raise RuntimeError('not today')\n")
+    result = run(f"{path}:act")
+    assert result.code == 3
+    assert "not today" in result.err
+
+
+def test_a_page_of_a_function_of_a_file(run: Run, mine: Path, tmp_path: Path) -> None:
+    target = tmp_path / "theory.html"
+    assert run(f"{mine}:bent", "-o", str(target)).code == 0
+    assert "bent" in target.read_text("utf-8")

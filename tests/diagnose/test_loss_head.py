@@ -11,8 +11,7 @@ from tests.diagnose.builders import (
     ADAM,
     SGD,
     Net,
-    a_model,
-    a_run,
+    a_parameter,
     codes,
     evidence,
     falling,
@@ -21,8 +20,7 @@ from tests.diagnose.builders import (
     stack,
     stuck,
 )
-from unvanish.diagnose import diagnose
-from unvanish.records import OptimizerFacts, StepRecord, Trace
+from unvanish.records import LossHead, OptimizerFacts, Trace
 
 HEALTHY = stack(3, "relu", math.sqrt(2))
 
@@ -74,6 +72,13 @@ def test_heads_that_are_right(ops: tuple[str, ...], loss: tuple[str, ...]) -> No
     assert codes(judge([headed(*ops, loss=loss)] * 2, falling()), "info") == ["OK001"]
 
 
+def test_nll_loss_on_plain_outputs() -> None:
+    net = Net().linear("0").relu("1").linear("2").loss("NllLossBackward0")
+    found = judge([net.trace(step) for step in (0, 1)], falling())
+    assert codes(found) == ["LH101"]
+    assert "plain outputs" in finding(found, "LH101").title
+
+
 def test_softmax_inside_the_network_is_no_head() -> None:
     net = Net().linear("0").add("att", "SoftmaxBackward0", "attention", -0.3).linear("2").loss()
     assert judge([net.trace()], falling()).verdict == "healthy"
@@ -103,7 +108,7 @@ def test_a_saturated_output_that_is_right_is_the_aim() -> None:
     assert judge(traces, falling()).verdict == "healthy"
 
 
-# --- UR101 and UR102 -----------------------------------------------------------------------------
+# --- UR101 -----------------------------------------------------------------------------
 
 
 def updated(ratio: float, step: int = 0, **row: float) -> Trace:
@@ -130,29 +135,91 @@ def test_small_steps_from_small_gradients_are_convergence() -> None:
     assert found.verdict == "healthy"
 
 
-def sgd_steps(excess: list[float], **changes: object) -> str:
-    """The verdict where step i exceeds lr times gradient by `excess[i]` decades."""
-    traces = [updated(-3.0 + e, i, lr=0.1, grad_log10=-2.0) for i, e in enumerate(excess)]
-    model = replace(a_model(traces, stuck()), **changes)  # type: ignore[arg-type]
-    return diagnose(a_run(model)).verdict
+# --- LH103, LH104, LH105 ------------------------------------------------------------------------
 
 
-def test_gradients_that_add_up() -> None:
-    assert sgd_steps([0.0, 0.3, 0.5, 0.7, 0.95]) == "update-size"
+def with_head(step: int = 0, update: float = -3.0, **head: object) -> Trace:
+    facts = {"op": "SubBackward0", "module": None, "output_shape": (64, 1), **head}
+    return replace(updated(update, step), head=LossHead(**facts))  # type: ignore[arg-type]
 
 
-def test_momentum_and_micro_batches_are_allowed_for() -> None:
-    excess = [0.0, 0.3, 0.5, 0.7, 0.95]
-    momentum = OptimizerFacts("SGD", (0.1,), rescales=False, momentum=0.9)
-    assert sgd_steps(excess, optimizer=momentum) == "healthy"
-    several = tuple(StepRecord(i, 2.3, backwards=8) for i in range(60))
-    assert sgd_steps([0.9] * 5, steps=several) == "healthy"
-    assert sgd_steps(excess, optimizer=ADAM) == "healthy"
+def test_a_column_against_a_row() -> None:
+    traces = [with_head(step, broadcast_shape=(64, 64)) for step in (0, 1)]
+    found = judge(traces, stuck())
+    assert (found.verdict, codes(found)) == ("loss-head", ["LH103"])
+    assert "64 × 1" in finding(found, "LH103").title
+    assert judge(traces, falling()).findings[0].severity == "warning"
+    assert judge([with_head(0), with_head(1)], stuck()).verdict == "healthy"
 
 
-def test_clipping_that_takes_everything() -> None:
-    assert sgd_steps([-4.8] * 4) == "update-size"
-    assert sgd_steps([-1.5] * 4) == "healthy"
+DIVERGING = [2.0, 3.0, 8.0, 40.0, 300.0, 1e4, 1e6, 1e8, 1e9, 1e10, 1e11, 1e12]
+
+
+@pytest.mark.parametrize(
+    ("head", "update", "losses", "optimizer", "expected"),
+    [
+        ({"reduction": "sum", "entries": 64}, 0.5, DIVERGING, SGD, "LH104"),
+        ({"reduction": "sum", "entries": 64}, 0.5, falling(), SGD, None),
+        ({"reduction": "sum", "entries": 64}, -2.0, DIVERGING, SGD, None),
+        ({"reduction": "mean", "entries": 64}, 0.5, DIVERGING, SGD, "UR101"),
+        ({"reduction": "sum", "entries": 64}, 0.5, DIVERGING, ADAM, "UR101"),
+        (
+            {"reduction": "sum", "entries": 64, "constant_log10": -1.8},
+            0.5,
+            DIVERGING,
+            SGD,
+            "UR101",
+        ),
+    ],
+)
+def test_a_sum_whose_steps_are_too_large(
+    head: dict[str, object],
+    update: float,
+    losses: list[float],
+    optimizer: OptimizerFacts,
+    expected: str | None,
+) -> None:
+    traces = [with_head(step, update, **head) for step in (0, 1)]
+    found = codes(judge(traces, losses, optimizer=optimizer))
+    assert (found[0] if found else None) == expected
+
+
+def judged_by(slope: float, step: int, owner: str) -> Trace:
+    """A loss that reaches `net.0` through a judge `d.0`, and passes `slope` decades to it."""
+    net = Net().linear("net.0").linear("d.0").sigmoid("d.1", 0.1)
+    trace = net.loss("MeanBackward0", "LogBackward0", gain=0.1).trace(step)
+    path = trace.main_path
+    assert path is not None
+    names = {"d.0": owner, "net.0": "net.0.weight"}
+    edges = tuple(
+        replace(
+            edge,
+            weight=names.get(edge.module or ""),
+            level_log10=slope - 0.5 * math.log10(64) if edge.module == "d.0" else edge.level_log10,
+        )
+        for edge in path.edges
+    )
+    path = replace(path, edges=(*edges, replace(edges[-1], module="net.0", weight="net.0.weight")))
+    head = LossHead("RsubBackward1", None, (64, 1), reduction="mean", entries=64)
+    return replace(trace, main_path=path, head=head)
+
+
+@pytest.mark.parametrize(
+    ("slope", "owner", "losses", "fires"),
+    [
+        (-4.0, "d.0.weight", stuck(), True),
+        (-0.3, "d.0.weight", stuck(), False),  # the judge guesses
+        (-4.0, "net.1.weight", stuck(), False),  # one's own classifier: it has converged
+        (-4.0, "d.0.weight", falling(), False),
+    ],
+)
+def test_an_adversary_that_is_sure(
+    slope: float, owner: str, losses: list[float], fires: bool
+) -> None:
+    traces = [judged_by(slope, step, owner) for step in (0, 1, 2)]
+    own = [a_parameter("net.0.weight"), a_parameter("net.1.weight")]
+    found = codes(judge(traces, losses, optimizer=ADAM, parameters=own))
+    assert ("LH105" in found) == fires
 
 
 # --- FS101 ---------------------------------------------------------------------------------------

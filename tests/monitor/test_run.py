@@ -47,8 +47,8 @@ def write(directory: Path, body: str, head: str = HEAD) -> str:
 
 
 def saved(directory: Path) -> Run:
-    (path,) = (directory / ".unvanish").glob("*.run")
-    return store.load(str(path), directory)
+    (summary,) = store.runs(directory / ".unvanish")
+    return store.load(summary.id, directory / ".unvanish")
 
 
 def document(path: Path) -> dict[str, Any]:
@@ -207,7 +207,8 @@ def test_a_disk_that_is_full(tmp_path: Path) -> None:
     assert VERDICT in result.stderr
     assert result.stderr.count("unvanish: error:") == 2  # the record, then the file
     assert "Free some space" in result.stderr
-    assert not list(tmp_path.glob(".unvanish/*.run"))
+    (summary,) = store.runs(tmp_path / ".unvanish")
+    assert summary.state == "killed"  # what was written before the disk was full
     assert not (tmp_path / "out.json").exists()
 
 

@@ -15,6 +15,7 @@ from tests.report import builders
 from unvanish import codec, store
 from unvanish.errors import NotOurFileError, StorageError, UnknownNameError, UsageError
 from unvanish.records import Run
+from unvanish.store import files
 
 
 @pytest.fixture
@@ -35,15 +36,16 @@ def same(one: Run, other: Run) -> bool:
 def test_what_is_saved_is_what_is_loaded(name: str, directory: Path) -> None:
     run = builders.every_diagnosis()[name].run
     path = store.save(run, directory)
-    assert path == directory / f"{run.id}.run"
+    assert path == directory / "runs.db"
     assert same(store.load(run.id, directory), run)
     assert same(store.load(str(path), Path("/nowhere")), run)
+    assert same(store.load(str(files.write(run, directory)), Path("/nowhere")), run)
 
 
-def test_saving_leaves_the_run_and_a_gitignore_only(directory: Path) -> None:
+def test_saving_leaves_the_database_and_a_gitignore_only(directory: Path) -> None:
     store.save(named("a"), directory)
     store.save(named("a"), directory)
-    assert sorted(path.name for path in directory.iterdir()) == [".gitignore", "a.run"]
+    assert sorted(path.name for path in directory.iterdir()) == [".gitignore", "runs.db"]
     assert (directory / ".gitignore").read_text() == "*\n"
 
 
@@ -79,7 +81,7 @@ def test_a_file_of_any_name_in_the_current_directory_will_do(
     directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store.save(named("a"), directory)
-    store.save(named("b"), directory).rename(tmp_path / "stuck")
+    files.write(named("b"), directory).rename(tmp_path / "stuck")
     monkeypatch.chdir(tmp_path)
     assert store.load("stuck", directory).id == "b"
 
@@ -90,7 +92,8 @@ def test_a_missing_file_is_a_storage_error(tmp_path: Path) -> None:
 
 
 def test_runs_lists_the_newest_first_and_damaged_files_as_damaged(directory: Path) -> None:
-    whole = store.save(named("2026-a", builders.gan().run), directory)
+    directory.mkdir()
+    whole = files.write(named("2026-a", builders.gan().run), directory)
     (directory / "2026-b.run").write_bytes(whole.read_bytes()[:-100])
     (directory / "2026-c.run").write_bytes(b"not a run")
     newer = whole.read_bytes().replace(b"\n1\n", b"\n999\n", 1)
@@ -128,15 +131,16 @@ def test_a_full_disk_leaves_the_old_run_whole_and_no_temporary_file(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     old = named("a")
-    store.save(old, directory)
+    directory.mkdir()
+    files.write(old, directory)
 
     def full(_: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(StorageError, match=r"No space left on device. Free some space"):
-        store.save(named("a", builders.gan().run), directory)
-    assert sorted(path.name for path in directory.iterdir()) == [".gitignore", "a.run"]
+        files.write(named("a", builders.gan().run), directory)
+    assert sorted(path.name for path in directory.iterdir()) == ["a.run"]
     assert same(store.load("a", directory), old)
 
 
@@ -148,10 +152,11 @@ def test_a_really_full_device(directory: Path, monkeypatch: pytest.MonkeyPatch) 
         os.dup2(os.open("/dev/full", os.O_WRONLY), handle)
         return real(handle, mode)
 
+    directory.mkdir()
     monkeypatch.setattr(os, "fdopen", on_full)
     with pytest.raises(StorageError, match="Free some space"):
-        store.save(named("a"), directory)
-    assert [path.name for path in directory.iterdir()] == [".gitignore"]
+        files.write(named("a"), directory)
+    assert not list(directory.iterdir())
 
 
 def test_a_directory_that_cannot_be_made(tmp_path: Path) -> None:
@@ -174,7 +179,9 @@ from tests.report import builders
 from unvanish import store
 run = builders.healthy().run
 for _ in range(20):
-    print(store.save(replace(run, id=store.new_id()), Path(sys.argv[1])).stem)
+    run = replace(run, id=store.new_id())
+    store.save(run, Path(sys.argv[1]))
+    print(run.id)
 """
 
 

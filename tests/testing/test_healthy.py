@@ -69,25 +69,22 @@ def test_what_is_allowed_passes_with_what_hangs_under_it() -> None:
         assert_healthy(sick, BATCH, loss_fn, allow=["DU", "VG103"])
 
 
-def test_warnings_pass_where_only_errors_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    model = net(nn.Sigmoid)
-    # A threshold out of reach makes the same finding a warning.
-    (tmp_path / "pyproject.toml").write_text(
-        "[tool.unvanish.thresholds]\nvanishing-hopeless = 99\n"
-    )
-    monkeypatch.chdir(tmp_path)
-    diagnosis = assert_healthy(model, BATCH, loss_fn, max_severity="warning")
+def test_warnings_pass_where_only_errors_fail() -> None:
+    mild = net(nn.Sigmoid, depth=5)  # Adam rescales what is left: a warning; for SGD an error
+    adam = torch.optim.Adam(mild.parameters(), lr=1e-3)
+    diagnosis = assert_healthy(mild, BATCH, loss_fn, optimizer=adam, max_severity="warning")
     assert diagnosis.findings[0].severity == "warning"
     with pytest.raises(UnhealthyError):
-        assert_healthy(model, BATCH, loss_fn)
-
-
-def test_an_adaptive_optimiser_is_taken_into_account() -> None:
-    mild = net(nn.Sigmoid, depth=5)
-    adam = torch.optim.Adam(mild.parameters(), lr=1e-3)
-    assert_healthy(mild, BATCH, loss_fn, optimizer=adam)
+        assert_healthy(mild, BATCH, loss_fn, optimizer=adam)
+    sgd = torch.optim.SGD(mild.parameters(), lr=0.1)
     with pytest.raises(UnhealthyError):
-        assert_healthy(mild, BATCH, loss_fn, optimizer=torch.optim.SGD(mild.parameters(), lr=0.1))
+        assert_healthy(mild, BATCH, loss_fn, optimizer=sgd, max_severity="warning")
+
+
+def test_the_settings_of_the_project_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "pyproject.toml").write_text('[tool.unvanish]\nignore = ["VG"]\n')
+    monkeypatch.chdir(tmp_path)
+    assert assert_healthy(net(nn.Sigmoid), BATCH, loss_fn).verdict == "healthy"
 
 
 def test_wrong_wishes_are_refused_before_anything_runs() -> None:

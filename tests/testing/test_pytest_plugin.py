@@ -6,6 +6,9 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import torch
+
+import unvanish
 
 pytest_plugins = ["pytester"]
 
@@ -43,6 +46,16 @@ def train(model, steps=12):
         losses.append(loss.item())
     return losses
 """
+
+
+@pytest.fixture(scope="module", autouse=True)
+def loaded() -> None:
+    """Import here what inner runs will need: pytester forgets what those import, and parts of
+    torch, which its optimisers load when they first step, cannot be imported twice."""
+    with unvanish.watch(save=False, quiet=True):
+        weight = torch.ones(1, requires_grad=True)
+        weight.square().backward()
+        torch.optim.SGD([weight]).step()
 
 
 def run(pytester: pytest.Pytester, tests: str, *arguments: str) -> pytest.RunResult:

@@ -18,11 +18,15 @@ from unvanish.i18n import _
 COMMANDS: dict[str, str] = {
     "run": "run",
     "check": "check",
+    "fix": "fix",
     "chain": "chain",
     "theory": "theory",
+    "init": "init",
     "rule": "rule",
     "report": "report",
     "runs": "runs",
+    "compare": "compare",
+    "tail": "tail",
     "demo": "demo",
 }
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import sys
 import traceback
 from pathlib import Path
@@ -13,7 +12,8 @@ import click
 
 from unvanish.cli import verdict
 from unvanish.cli.options import ci_options, force_option, json_option, lang_option
-from unvanish.errors import UnknownNameError, UsageError, UserCodeError
+from unvanish.cli.usercode import called, load
+from unvanish.errors import UserCodeError
 from unvanish.i18n import _
 
 if TYPE_CHECKING:
@@ -64,10 +64,11 @@ def command(target: str, **options: Any) -> None:
     start = Path.cwd()
     targets = [options[name] for name in ("json_path", "page", "sarif_path")]
     verdict.check_targets(targets, options["force"])
-    function = _function(target)
+    given = load(target, example="unvanish check train.py:make")
+    failed = _("{target} failed").format(target=target)
     # What the user's code prints is not part of our output.
     with contextlib.redirect_stdout(sys.stderr):
-        diagnosis = _diagnosis(function, target, start, options)
+        diagnosis = _diagnosis(lambda: called(given, failed), target, start, options)
     status = 1 if failing(diagnosis, options["fail_on"]) else 0
     saved = store.save(diagnosis.run, start / ".unvanish") if options["save"] else None
     if "-" not in targets:
@@ -103,54 +104,3 @@ def _diagnosis(
         raise
     run = replace(diagnosis.run, command=("unvanish", "check", target), directory=str(start))
     return replace(diagnosis, run=run)
-
-
-def _function(target: str) -> Callable[[], Any]:
-    """Return the function that `FILE.py:FUNCTION` names, called so that its failure is told."""
-    file, _colon, name = target.rpartition(":")
-    if not file or not name.isidentifier():
-        raise UsageError(
-            _("{target!r} does not name a function of a file").format(target=target),
-            _("Type for example: unvanish check train.py:make"),
-        )
-    path = Path(file)
-    if not path.is_file():
-        raise UsageError(
-            _("there is no file {path}").format(path=path), _("Check the path and its spelling.")
-        )
-    module = _user_code(lambda: _load(path), _("{path} failed").format(path=path))
-    if not callable(getattr(module, name, None)):
-        known = sorted(
-            key
-            for key, value in vars(module).items()
-            if callable(value) and getattr(value, "__module__", None) == module.__name__
-        )
-        raise UnknownNameError(
-            _("function of {path}").format(path=path), name, known, _("Name one of these.")
-        )
-    return lambda: _user_code(getattr(module, name), _("{target} failed").format(target=target))
-
-
-def _user_code(call: Callable[[], Any], failed: str) -> Any:
-    try:
-        return call()
-    except Exception as error:
-        raise UserCodeError(
-            f"{failed}: {type(error).__name__}: {error}",
-            _("The traceback above shows where."),
-        ) from error
-
-
-def _load(path: Path) -> Any:
-    """Import a file as `python` would: its own directory comes first on the path."""
-    sys.path.insert(0, str(path.resolve().parent))
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    if spec is None or spec.loader is None:
-        raise UsageError(
-            _("{path} is not a Python file").format(path=path), _("Give a file that ends in .py.")
-        )
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module
-    with contextlib.redirect_stdout(sys.stderr):
-        spec.loader.exec_module(module)
-    return module

@@ -88,8 +88,8 @@ def command(
             stream=sys.stderr,
         )
         return
-    saved = directory / f"{run.id}{store.SUFFIX}"
-    show(Report(diagnosis, saved if saved.exists() else None))
+    kept = any(summary.id == run.id for summary in store.runs(directory))
+    show(Report(diagnosis, directory / run.id if kept else None))
 
 
 def _check_figure(name: str, output: str | None) -> None:

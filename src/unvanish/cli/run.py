@@ -11,6 +11,7 @@ import click
 
 from unvanish.cli import verdict
 from unvanish.cli.options import ci_options, force_option, lang_option
+from unvanish.cli.target import ScriptCommand
 from unvanish.errors import StorageError, UnvanishError, UsageError
 from unvanish.i18n import _
 
@@ -27,29 +28,9 @@ if TYPE_CHECKING:
 _INTERRUPTED = 130  # what a shell reports for a program ended by Ctrl-C
 
 
-class _RunCommand(click.Command):
-    """Ends its own options at the script, or at the module that `-m` names, as `python` does."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        takes_value = {
-            name
-            for option in self.params
-            if isinstance(option, click.Option) and not option.is_flag
-            for name in option.opts
-        }
-        position = 0
-        while position < len(args) and args[position].startswith("-") and args[position] != "--":
-            word = args[position]
-            if word == "-m":
-                args = [*args[: position + 2], "--", *args[position + 2 :]]
-                break
-            position += 2 if word in takes_value else 1
-        return super().parse_args(ctx, args)
-
-
 @click.command(
     "run",
-    cls=_RunCommand,
+    cls=ScriptCommand,
     context_settings={"allow_interspersed_args": False},
     short_help=_("run a training script, watched, and say what is wrong with its gradient"),
     help=_(
@@ -70,6 +51,13 @@ class _RunCommand(click.Command):
     show_default=True,
     help=_("trace steps 0, 1, 2, 4, 8, … and every N (0: only those)"),
     metavar="N",
+)
+@click.option(
+    "--at",
+    type=click.IntRange(min=0),
+    multiple=True,
+    metavar="STEP",
+    help=_("also trace this step; may be given more than once"),
 )
 @click.option(
     "--steps",
@@ -142,7 +130,12 @@ def _settings(**given: Any) -> _Settings:
     config = load_config(start)
     return _Settings(
         start=start,
-        options=WatchOptions(Schedule(given["every"]), given["probe"], given["steps"]),
+        options=WatchOptions(
+            Schedule(given["every"], frozenset(given["at"])),
+            given["probe"],
+            given["steps"],
+            start / ".unvanish" if given["save"] else None,
+        ),
         config=config.narrowed(verdict.codes(given["select"]), verdict.codes(given["ignore"])),
         fail_on=given["fail_on"],
         json=_absolute(given["json_path"]),

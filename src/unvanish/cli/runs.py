@@ -69,6 +69,7 @@ def _entry(summary: RunSummary, config: Config) -> dict[str, Any]:
         "path": str(summary.path),
         "bytes": summary.bytes,
         "damaged": summary.damaged,
+        "state": summary.state,
     }
     if summary.head is None:
         return entry
@@ -85,17 +86,17 @@ def _entry(summary: RunSummary, config: Config) -> dict[str, Any]:
             {"name": model.name, "type": model.type, "steps": len(model.steps)}
             for model in head.models
         ],
-        **_judged(summary.path, config),
+        **_judged(summary.id, config),
     }
 
 
-def _judged(path: Path, config: Config) -> dict[str, Any]:
+def _judged(identity: str, config: Config) -> dict[str, Any]:
     from unvanish import store
     from unvanish.diagnose import diagnose
     from unvanish.errors import UnvanishError
 
     try:
-        diagnosis = diagnose(store.load(str(path), path.parent), config)
+        diagnosis = diagnose(store.load(identity, Path(".unvanish")), config)
     except UnvanishError:  # nothing was traced, or only the head of the file can be read
         return {"verdict": None, "training": None}
     return {"verdict": diagnosis.verdict, "training": diagnosis.training}

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from typing import Any
+
 import click
 
 from unvanish._version import __version__
@@ -10,6 +13,7 @@ from unvanish.errors import UsageError
 from unvanish.i18n import _
 
 SCHEMA = 1  # of the JSON; raised when a key changes its meaning or goes
+_DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")  # and not leaky_relu_0.2
 DEEPEST = 10_000  # layers; beyond it the answer takes minutes
 
 
@@ -22,8 +26,10 @@ def _help() -> str:
                 " correlations settle, and the greatest depth expected to train."
             ),
             _(
-                "ACTIVATION is a name such as gelu, leaky_relu(0.2) or elu(alpha=0.5). In Python,"
-                " unvanish.theory takes torch functions, modules and your own functions too."
+                "ACTIVATION is a name such as gelu, leaky_relu(0.2) or elu(alpha=0.5); a function"
+                " or module by its dotted name, torch.nn.functional.gelu; or one of your own, an"
+                " element-wise function of a tensor, as FILE.py:FUNCTION. In Python,"
+                " unvanish.theory takes the same objects."
             ),
             _(
                 "Weights have variance sigma_w^2 / fan_in and biases sigma_b^2. Without --sigma-w"
@@ -81,7 +87,7 @@ def command(
     """Compute the theory; then print it, or write it as a page or as JSON."""
     from unvanish import codec
     from unvanish.cli.output import check_output, show, write_output
-    from unvanish.meanfield import named
+    from unvanish.meanfield.bridge import resolve
     from unvanish.meanfield.facade import theory
 
     if width is not None and depth is None:
@@ -98,18 +104,31 @@ def command(
         )
     for path in files:
         check_output(path, force)
-    found = theory(activation, sigma_w=sigma_w, sigma_b=sigma_b, depth=depth, width=width, q=q)
+    resolved = resolve(_given(activation))
+    found = theory(resolved, sigma_w=sigma_w, sigma_b=sigma_b, depth=depth, width=width, q=q)
     if json_path is not None:
         head = {"schema": SCHEMA, "tool_version": __version__, "kind": "theory"}
         write_output(json_path, codec.dumps(head | codec.to_plain(found)), force)
     if output is not None:
         from unvanish.report.theory import theory_page
 
-        write_output(output, theory_page(found, named(activation)), force)
+        write_output(output, theory_page(found, resolved), force)
     if "-" not in files:
         from unvanish.report.theory import theory_view
 
-        show(*theory_view(found, named(activation)))
+        show(*theory_view(found, resolved))
     for path in files:
         if path != "-":
             click.echo(_("Wrote {path}").format(path=path), err=True)
+
+
+def _given(text: str) -> Any:
+    """Return what names an activation: its name, or the object that a path or a dotted name means.
+
+    A plain name that is not known is left to the theory, whose error lists the known ones.
+    """
+    from unvanish.cli.usercode import imported, load
+
+    if ".py:" in text:
+        return load(text, example="unvanish theory mine.py:act")
+    return imported(text) if _DOTTED.fullmatch(text) else text

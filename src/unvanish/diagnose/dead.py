@@ -88,7 +88,7 @@ def _beyond_chance(view: View, units: int | None, share: float, samples: int | N
         return True
     dead = round(share * units)
     few = units - dead < view.limit("dead-few-alive") and share >= 0.5
-    if few and not view.training.works:
+    if few and (not view.training.works or view.training.rests_high):
         return True
     if samples is not None and samples < view.limit("dead-min-samples"):
         return False

@@ -235,19 +235,94 @@ _TABLE = (
         " the wrong side makes this.",
     ),
     Threshold(
-        "step-share-margin",
-        0.3,
+        "sum-excess",
+        1.0,
         "decades",
-        "Excess of an SGD step over learning rate times gradient that is let pass.",
-        "A factor of two: weight decay and clipping change it by less.",
+        "Numbers that a loss sums over, times the constants in front of it, from which it counts.",
+        "Below ten the learning rate's own choice matters more.",
+    ),
+    Threshold(
+        "sum-step",
+        -1.0,
+        "log10",
+        "Size of the first step against the weights, median over layers, that a sum is blamed for.",
+        "Around a thousandth is usual; a tenth is a hundred times more.",
+    ),
+    Threshold(
+        "adversary-slope",
+        -2.0,
+        "log10",
+        "Slope of the loss a sample, at a judging network's output, up to which it is sure.",
+        "At a discriminator's guess (1/2) it is 0.5; a hundredth is where it gives 99 to 1.",
+    ),
+    Threshold(
+        "backward-error",
+        0.4,
+        "",
+        "Relative difference between a hand-written backward and finite differences that is wrong.",
+        "Half or twice the slope differ by 0.5 and 1. Right ones agree to 1e-9 in double precision,"
+        " and to a few per cent in float32 across the kinks of a rectifier.",
+    ),
+    Threshold(
+        "mixing-layers",
+        3.0,
+        "layers",
+        "Layers that average over neighbours from which over-smoothing is looked for.",
+        "Two graph convolutions are the usual and train; accuracy falls from some five on.",
+    ),
+    Threshold(
+        "overshoot-errors",
+        3.0,
+        "standard errors",
+        "How far beyond the noise of the losses predicted and real change must be.",
+        "Three standard errors are passed by chance once in a thousand.",
+    ),
+    Threshold(
+        "attention-sure",
+        0.05,
+        "share of the greatest entropy",
+        "Entropy of an attention head up to which it is saturated.",
+        "0.05 of the entropy over 64 keys is one key with 96 % of the weight.",
+    ),
+    Threshold(
+        "attention-even",
+        0.9999,
+        "share of the greatest entropy",
+        "Entropy of an attention head from which it spreads evenly.",
+        "Scores that differ by 0.1 (standard deviation) give 0.999 over 64 keys.",
+    ),
+    Threshold(
+        "leftover-least",
+        -2.0,
+        "decades",
+        "Gradient left over from earlier steps, against the fresh one, from which it counts.",
+        "zero_grad() leaves exactly nothing; without it the rest is as large as the fresh gradient"
+        " after one step, and larger later.",
     ),
     Threshold(
         "step-share-least",
         -3.0,
         "decades",
-        "Shortfall of an SGD step against learning rate times gradient that is a fault.",
+        "Share of the gradient that the optimiser takes, up to which the rest was taken away.",
         "Clipping on purpose takes a factor of ten or a hundred; clipping gradients that carry a"
         " loss scale takes 65536.",
+    ),
+    Threshold(
+        "scaled-share-least",
+        -1.0,
+        "decades",
+        "The same where a gradient scaler is at work, and next to nothing is left.",
+        "Clipping before unscaling leaves the bound over the loss scale; that of gradients which"
+        " reach the bound 10,000 times over still lacks a factor of ten.",
+    ),
+    Threshold(
+        "clipping-bound-least",
+        -3.0,
+        "log10 of a norm",
+        "Norm of the gradient that the optimiser takes, up to which it was clipped before"
+        " unscaling.",
+        "Bounds on purpose are 0.01 to 10; divided by a loss scale of 65536 they are 1.5e-7 to"
+        " 1.5e-4.",
     ),
     Threshold(
         "overflow-skips",

@@ -46,6 +46,7 @@ class TrainingState:
     best: float | None = None
     nonfinite_step: int | None = None  # first step whose loss is not finite
     materially: bool = False  # the loss has come down by a material share of its start
+    resting: bool = False  # it does not fall any more in the later part of the run
 
     @property
     def not_working(self) -> bool:
@@ -56,6 +57,16 @@ class TrainingState:
     def works(self) -> bool:
         """The loss has come down by a share that is worth the name."""
         return self.state == "falling" and self.materially
+
+    @property
+    def halting(self) -> bool:
+        """The loss falls, but has come down by less than half of its start."""
+        return self.state == "falling" and (self.fall or 0.0) < 0.5
+
+    @property
+    def rests_high(self) -> bool:
+        """The loss came down, but rests above half of its start: it fell, then stuck."""
+        return self.halting and self.resting
 
     @property
     def fall(self) -> float | None:
@@ -102,6 +113,10 @@ def _judge(losses: list[float], bad: int | None, limit: Limits) -> TrainingState
         or significant(median(losses[:third]) - median(losses[-third:]), third, third)
     )
     rose = end - best >= limit("training-material-rise") * size
+    before, after = losses[count // 4 : 5 * count // 8], losses[5 * count // 8 :]
+    late = median(before) - median(after)
+    still = late >= limit("training-late-fall") * size
+    still = still and start > end and significant(late, len(before), len(after))
     state: Training
     if rose and significant(end - best, width, width):
         state = "diverging"
@@ -110,12 +125,9 @@ def _judge(losses: list[float], bad: int | None, limit: Limits) -> TrainingState
     elif count < limit("training-stuck-steps"):
         state = "too-short"
     else:
-        before, after = losses[count // 4 : 5 * count // 8], losses[5 * count // 8 :]
-        late = median(before) - median(after)
-        still = late >= limit("training-late-fall") * size
-        still = still and start > end and significant(late, len(before), len(after))
         state = "falling" if still else "stuck"
-    return TrainingState(state, count, start, end, best, bad, fell)
+    resting = not still and count >= limit("training-stuck-steps")
+    return TrainingState(state, count, start, end, best, bad, fell, resting)
 
 
 def _noise(losses: Sequence[float]) -> float:

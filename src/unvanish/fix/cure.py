@@ -116,7 +116,7 @@ class Cure(abc.ABC):
         return word * self.fits(diagnosis, live) if word else 0.0
 
     def fits(self, diagnosis: Diagnosis, live: Live) -> float:
-        """Return how well it fits the structure, from 0 (not at all) to 1; asked if a word speaks."""
+        """Return how well it fits the structure, from 0 (not at all) to 1."""
         return 1.0
 
     @abc.abstractmethod

@@ -155,7 +155,7 @@ class _Recorder(TorchFunctionMode):
                     parameters=tuple(names),
                     shape=tuple(made[0].shape),
                     numbers=_plain_arguments(args, kwargs),
-                    line=_line(sys._getframe(1)),
+                    line=user_line(sys._getframe(1)),
                 )
             )
         return result
@@ -190,7 +190,8 @@ def _plain_arguments(args: Any, kwargs: Mapping[str, Any]) -> dict[str, Any]:
     return found | {key: item for key, item in kwargs.items() if isinstance(item, plain)}
 
 
-def _line(frame: FrameType | None) -> SourceLine | None:
+def user_line(frame: FrameType | None) -> SourceLine | None:
+    """The line of the innermost frame that is neither torch's nor ours."""
     while frame is not None:
         file = frame.f_code.co_filename
         if not file.startswith(_OWN) and not file.startswith("<"):

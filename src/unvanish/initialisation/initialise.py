@@ -22,6 +22,7 @@ from unvanish.initialisation.observe import (
     forward_of,
     guessed,
     observe_either,
+    ordinary,
     require_finite,
 )
 from unvanish.initialisation.parameters import Owned, parameters_of
@@ -29,6 +30,7 @@ from unvanish.initialisation.plan import InitPlan, InitRow, Source
 from unvanish.initialisation.special import special
 from unvanish.initialisation.structure import End, Structure, in_module_order, read
 from unvanish.initialisation.weights import Around, Draft, Target, weight_and_bias
+from unvanish.measure.names import unwrapped
 
 
 def init_(
@@ -55,13 +57,15 @@ def init_(
     folded into weights and biases). With `dry_run` nothing is written. Without a `generator` the
     draws follow from torch's global random state, which is read and not moved.
 
-    Left alone, with the reason in the plan: frozen parameters and whatever is not understood.
+    Left alone, with the reason in the plan: frozen parameters (freeze what is pretrained) and
+    whatever is not understood.
     Buffers, gradients, modes, hooks and random states are as before, also after an exception.
 
     Raises UsageError for an argument that cannot be used, UserCodeError where the model raises,
     NoSignalError where its output depends on no parameter that requires a gradient.
     """
     _require_usable(model, batch, scheme, loss_fn)
+    model = unwrapped(model)
     chosen: Scheme = scheme  # type: ignore[assignment] # one of SCHEMES, as checked
     owned = parameters_of(model)
     generator = generator or _from_global_state()
@@ -69,16 +73,18 @@ def init_(
         note = _("The model has no parameters: there is nothing to initialise.")
         return InitPlan(scheme, (), (note,), "module order", False, TOLERANCE, not dry_run)
     planner = _Planner(model, owned, chosen, generator)
-    forwards = None
-    if batch is not None or loss_fn is not None:
-        forwards = (
-            forward_of(model, differentiable(batch), loss_fn),
-            forward_of(model, batch, loss_fn),
-        )
-    plan = planner.plan(forwards)
-    if not dry_run:
-        _write(planner.values, owned)
-    return plan(applied=not dry_run)
+    with torch.inference_mode(False):
+        forwards = None
+        if batch is not None or loss_fn is not None:
+            batch = ordinary(batch)
+            forwards = (
+                forward_of(model, differentiable(batch), loss_fn),
+                forward_of(model, batch, loss_fn),
+            )
+        plan = planner.plan(forwards, applied=not dry_run)
+        if not dry_run:
+            _write(planner.values, owned)
+    return plan
 
 
 def _require_usable(model: Any, batch: Any, scheme: Any, loss_fn: Any) -> None:
@@ -117,13 +123,13 @@ class _Planner:
     scheme: Scheme
     generator: Generator
     values: dict[str, Tensor] = field(default_factory=dict)
-    drafts: dict[str, Draft] = field(default_factory=dict)
+    texts: dict[str, tuple[str, str]] = field(default_factory=dict)  # what and why
     kept: dict[str, str] = field(default_factory=dict)
     targets: dict[str, Target] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
-    def plan(self, forwards: tuple[Forward, Forward] | None) -> Callable[..., InitPlan]:
-        """Plan, correct where there is a batch, and return what makes the plan's record.
+    def plan(self, forwards: tuple[Forward, Forward] | None, applied: bool) -> InitPlan:
+        """Draft, correct where there is a batch, and return the record.
 
         `forwards` run the model on input that requires gradients, and on the batch as it is.
         """
@@ -132,9 +138,7 @@ class _Planner:
         links, notes = links_of(structure, self.owned, self.scheme)
         self.notes += notes
         self._draft(structure, links)
-        for name, draft in self.drafts.items():
-            self.values[name] = draft.value.to(self.owned[name].tensor)
-        gains = Gains({}, {}, {})
+        gains = Gains({}, {}, {}, {})
         if forward is not None and self.values:
             gains = Corrector(
                 self.model,
@@ -147,20 +151,19 @@ class _Planner:
                 self.generator,
             ).correct()
         self._tell(gains)
-        rows = tuple(self._row(item, structure, gains) for item in self.owned.values())
-
-        def record(applied: bool) -> InitPlan:
-            return InitPlan(
-                scheme=self.scheme,
-                rows=rows,
-                notes=tuple(self.notes),
-                structure=source,
-                measured=forward is not None,
-                tolerance=TOLERANCE,
-                applied=applied,
-            )
-
-        return record
+        for target in self.targets.values():
+            if forward is not None and target.centre and target.bias in self.texts:
+                why = self.texts[target.bias][1]
+                self.texts[target.bias] = (_("minus the mean of each unit on the batch"), why)
+        return InitPlan(
+            scheme=self.scheme,
+            rows=tuple(self._row(item, structure, gains) for item in self.owned.values()),
+            notes=tuple(self.notes),
+            structure=source,
+            measured=forward is not None,
+            tolerance=TOLERANCE,
+            applied=applied,
+        )
 
     def _structure(self, forwards: tuple[Forward, Forward] | None) -> tuple[Structure, Source]:
         names = {id(item.tensor): item.name for item in self.owned.values()}
@@ -190,8 +193,10 @@ class _Planner:
         for name, item in self.owned.items():
             if item.left is not None:
                 self.kept[name] = item.left
-            elif name in self.drafts:
+            elif name in self.values:
                 continue  # a bias, made with its weight
+            elif name.replace("bias", "weight") in self.kept:  # never itself: a weight comes first
+                self.kept[name] = _("left alone as its weight is")
             elif item.kind in ("dense", "conv", "dense (in, out)") and name in structure.sites:
                 self._draft_weight(item, structure, links, trunk)
             elif isinstance(
@@ -199,7 +204,7 @@ class _Planner:
             ):
                 self.kept[name] = made
             else:
-                self.drafts[name] = made
+                self._take(name, made)
 
     def _embeddings(self, structure: Structure) -> tuple[bool, float]:
         """Return whether an embedding is the output layer too, and how large the embeddings are."""
@@ -217,25 +222,30 @@ class _Planner:
         units = units_of(self.owned[site.previous]) if front and site.previous else None
         around = Around(item, site, front, links.get(item.name), units, self.scheme, trunk)
         weight, bias, target = weight_and_bias(around, self.generator)
-        self.drafts[item.name] = weight
+        self._take(item.name, weight)
         if item.bias is not None and bias is not None and self.owned[item.bias].left is None:
-            self.drafts[item.bias] = bias
+            self._take(item.bias, bias)
         self.targets[item.name] = target
 
+    def _take(self, name: str, draft: Draft) -> None:
+        """Keep a draft's values in the parameter's own precision, and its reasons."""
+        self.values[name] = draft.value.to(self.owned[name].tensor)
+        self.texts[name] = (draft.what, draft.why)
+
     def _tell(self, gains: Gains) -> None:
-        """Note the weights whose gains miss the tolerance."""
-        for gain, direction in ((gains.forward, _("forward")), (gains.backward, _("backward"))):
+        """Note the weights whose gains miss what they are meant to be by the tolerance."""
+        for gain, direction in ((gains.forward, _("Forward")), (gains.backward, _("Backward"))):
             missed = [
                 name
                 for name, value in gain.items()
-                if abs(value - 1.0) > TOLERANCE and self.targets[name].rms > 0.0
+                if name in gains.design and abs(value / gains.design[name] - 1.0) > TOLERANCE
             ]
             if missed:
                 self.notes.append(
                     _(
-                        "{count} {direction} gains miss 1 by more than {tolerance:.0%}"
-                        " (first: {name}, ×{gain:.3f}): what lies between these layers does not"
-                        " let both directions be 1."
+                        "{direction} gains that miss what they are meant to be by more than"
+                        " {tolerance:.0%}: {count} (first: {name}, ×{gain:.3f}). What lies between"
+                        " these layers does not let both directions be so."
                     ).format(
                         count=len(missed),
                         direction=direction,
@@ -246,17 +256,18 @@ class _Planner:
                 )
 
     def _row(self, item: Owned, structure: Structure, gains: Gains) -> InitRow:
-        draft, site = self.drafts.get(item.name), structure.sites.get(item.name)
+        what, why = self.texts.get(item.name) or (_("left alone"), self.kept.get(item.name, ""))
+        site, is_set = structure.sites.get(item.name), item.name in self.values
         before = _rms(item.tensor)
         factor = gains.factor.get(item.name)
         return InitRow(
             parameter=item.name,
             shape=tuple(item.tensor.shape),
-            action="kept" if draft is None else "set",
-            what=_("left alone") if draft is None else draft.what,
-            why=self.kept[item.name] if draft is None else draft.why,
+            action="set" if is_set else "kept",
+            what=what,
+            why=why,
             before=before,
-            after=before if draft is None else _rms(self.values[item.name]),
+            after=_rms(self.values[item.name]) if is_set else before,
             follows=_named(site.before) if site else "",
             feeds=_named(site.after) if site else "",
             forward_gain=gains.forward.get(item.name),

@@ -5,10 +5,13 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from unvanish import words
 from unvanish.i18n import _
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 Action = Literal["set", "kept"]
 Source = Literal["batch", "guessed input", "module order"]
@@ -23,7 +26,8 @@ class InitRow:
     mean square of this layer's output over that of the layer before, `backward_gain` that of
     ∂L/∂(output of the layer before) over ∂L/∂(output), through this weight and the activation in
     front of it (norms over the whole batch); None where they were not measured, or where no layer
-    comes before.
+    comes before. They are meant to be 1; of a weight that ends a residual branch, the branch's
+    scale.
     """
 
     parameter: str
@@ -40,7 +44,7 @@ class InitRow:
     corrected: float | None = None  # by how much the batch changed the planned scale; None: not
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class InitPlan:
     """The plan: rows in the order of registration, and what could not be known.
 
@@ -73,6 +77,10 @@ class InitPlan:
         """Return the rows whose parameters stay as they are; `why` says for what reason."""
         return tuple(row for row in self.rows if row.action == "kept")
 
+    def __repr__(self) -> str:
+        done = "set" if self.applied else "planned"
+        return f"<InitPlan {self.scheme}: {len(self.changed)} of {len(self.rows)} {done}>"
+
     def __str__(self) -> str:
         """Return the plan as a table of text."""
         from rich.console import Console
@@ -84,7 +92,7 @@ class InitPlan:
         return "\n".join(line.rstrip() for line in sheet.getvalue().splitlines())
 
 
-def plan_view(plan: InitPlan) -> Sequence[object]:
+def plan_view(plan: InitPlan) -> Sequence[RenderableType]:
     """Return the plan as rich renderables: a headline, the table, the notes."""
     from rich.table import Table
     from rich.text import Text

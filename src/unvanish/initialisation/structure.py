@@ -8,6 +8,7 @@ their inputs part, which is the immediate dominator of the sum.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -22,12 +23,16 @@ from unvanish.meanfield.catalogue import find
 from unvanish.measure.factors import EMBEDDINGS
 from unvanish.measure.graph import Op
 from unvanish.measure.passes import BackwardPass
+from unvanish.measure.path import recurrent_weights
 from unvanish.records import Factor
 
 EndKind = Literal[
     "activation", "norm", "attention", "gate", "weight", "sum", "embedding", "input", "output",
     "recurrence", "unknown",
 ]  # fmt: skip
+_UNIFORM_NORMS = frozenset(
+    {"NativeBatchNorm", "CudnnBatchNorm", "MiopenBatchNorm", "NativeLayerNorm", "FusedRmsNorm"}
+)
 _ENTRYWISE = frozenset({"Mul", "Div", "Addcmul"})  # a parameter as a factor: no linear map
 _STOPS: Mapping[Factor, EndKind] = {
     "norm": "norm",
@@ -68,8 +73,11 @@ class Site:
     before: tuple[End, ...] = ()
     after: tuple[End, ...] = ()
     branch: Branch | None = None
-    previous: str | None = None  # the weight before, where only an activation lies between
+    recurrent: bool = False  # acts again on what it has made
+    previous: str | None = None  # the weight before, where nothing but these two lies between:
     next: str | None = None
+    activation: Activation | None = None  # the one in front of `next`
+    normed: bool = False  # a normalisation in front of that activation
 
 
 @dataclass(slots=True)
@@ -78,7 +86,6 @@ class Structure:
 
     sites: dict[str, Site] = field(default_factory=dict)
     norm_branches: dict[str, Branch] = field(default_factory=dict)
-    activation_op: dict[str, int] = field(default_factory=dict)  # by the weight behind it
 
 
 def read(measured: BackwardPass, names: Mapping[int, str]) -> Structure:
@@ -90,16 +97,19 @@ class _Reader:
     def __init__(self, measured: BackwardPass, names: Mapping[int, str]) -> None:
         self.measured, self.names = measured, names
         self.graph = measured.graph
-        self.activations: dict[int, Activation | None] = {}
+        self.activations: dict[int, Activation | None] = {}  # by vertex
+        self.modules: dict[int, Activation | None] = {}  # by id: one may be called a hundred times
 
     def structure(self) -> Structure:
         found = Structure()
+        recurrent = recurrent_weights(self.graph)
         for op in sorted(self.graph.ops, key=lambda op: op.order):
             name = self.names.get(op.weight) if op.weight is not None else None
             if name is None or not self._is_map(op):
                 continue
             site = found.sites.setdefault(name, Site(name, [], op.order))
             site.ops.append(op.index)
+            site.recurrent = op.weight in recurrent
         for site in found.sites.values():
             site.before = tuple(dict.fromkeys(e for op in site.ops for e in self._before(op)))
             site.after = tuple(dict.fromkeys(e for op in site.ops for e in self._after(op)))
@@ -184,27 +194,37 @@ class _Reader:
         op = self.graph.ops[vertex]
         whole = vertex in self.measured.vertex_factor
         module = op.call.module if op.call is not None and not op.call.has_children else None
-        try:
-            if module is not None and (whole or "activation" in type(module).__module__):
-                return resolve(module)
-            return _of_node(op, self.measured.nodes[vertex])
-        except UnvanishError:
-            return None
+        if module is not None and (whole or "activation" in type(module).__module__):
+            if id(module) not in self.modules:
+                self.modules[id(module)] = _quietly(lambda: resolve(module))
+            return self.modules[id(module)]
+        return _quietly(lambda: _of_node(op, self.measured.nodes[vertex]))
 
     # --- runs, sums ----------------------------------------------------------------------------
 
     def _link(self, found: Structure) -> None:
-        """Note which weights follow each other with nothing but one activation between."""
+        """Note which weights follow each other with but an activation, or a norm and one, between.
+
+        Of norms only those that treat all units alike, so that a mirrored pair stays one.
+        """
         by_op = {site.ops[0]: site for site in found.sites.values() if len(site.ops) == 1}
         for site in by_op.values():
-            if len(site.after) != 1 or site.after[0].kind != "activation":
+            end = site.after[0] if len(site.after) == 1 else None
+            normed = end is not None and self.graph.ops[end.op].kind in _UNIFORM_NORMS
+            if end is not None and end.kind == "norm" and normed:
+                end = self._only_end(end.op)
+            if end is None or end.kind != "activation":
                 continue
-            middle = site.after[0].op
-            ends = [end for op in self._outputs(middle) for end in self._after(op)]
-            follower = by_op.get(ends[0].op) if len(ends) == 1 else None
-            if follower is not None and [end.kind for end in follower.before] == ["activation"]:
+            last = self._only_end(end.op)
+            follower = by_op.get(last.op) if last is not None else None
+            if follower is not None and [e.kind for e in follower.before] == ["activation"]:
                 site.next, follower.previous = follower.parameter, site.parameter
-                found.activation_op[follower.parameter] = middle
+                site.activation, site.normed = end.activation, normed
+
+    def _only_end(self, index: int) -> End | None:
+        """Return the one place where what the vertex of op `index` makes is taken up."""
+        ends = [end for op in self._outputs(index) for end in self._after(op)]
+        return ends[0] if len(ends) == 1 else None
 
     def _outputs(self, index: int) -> list[int]:
         """Return the ops that hand on what the vertex of op `index` makes."""
@@ -349,6 +369,7 @@ def in_module_order(model: nn.Module, names: Mapping[int, str]) -> Structure:
                 last.after = tuple(between) or (End("weight", site.ops[0]),)
                 if [end.kind for end in between] == ["activation"]:
                     last.next, site.previous = name, last.parameter
+                    last.activation = between[0].activation
                 site.before = site.before or (End("weight", last.ops[0]),)
             found.sites[name] = site
             last, between = site, []
@@ -357,14 +378,15 @@ def in_module_order(model: nn.Module, names: Mapping[int, str]) -> Structure:
         elif "activation" in type(module).__module__ and not isinstance(
             module, nn.MultiheadAttention
         ):
-            between.append(End("activation", -1, _quietly(module)))
+            between.append(End("activation", -1, _quietly(functools.partial(resolve, module))))
     if last is not None:
         last.after = (*between, End("output", -1))
     return found
 
 
-def _quietly(module: nn.Module) -> Activation | None:
+def _quietly(read: Callable[[], Activation | None]) -> Activation | None:
+    """Return what `read` returns, None where it is no activation that theory can use."""
     try:
-        return resolve(module)
+        return read()
     except UnvanishError:
         return None

@@ -32,9 +32,9 @@ class Draft:
 class Target:
     """What a weight's output is to be on a batch: its root mean square about its bias.
 
-    A mean square of 0 is not held to anything: a norm follows, or it is the network's output,
-    which cuts a part out of the signal. `centre` says that each unit's mean over the batch is
-    removed by its bias; `told` whether its gains say something.
+    A mean square of 0 is not held to anything: a norm follows, the bias is frozen, or it is the
+    network's output, which cuts a part out of the signal. `centre` says that each unit's mean over
+    the batch is removed by its bias; `told` whether its gains say something.
     """
 
     weight: str
@@ -113,7 +113,10 @@ def _base(around: Around, taps: int, generator: Generator) -> tuple[Tensor, str]
 
 
 def _blocks(around: Around, rows: int, columns: int) -> int:
-    """Return into how many square matrices a tall weight falls: packed queries, keys and values."""
+    """Return into how many matrices a weight falls: groups, packed queries, keys and values."""
+    groups = int(getattr(around.weight.module, "groups", 1))
+    if groups > 1:
+        return groups
     feeds_attention = any(end.kind == "attention" for end in around.site.after)
     return 3 if feeds_attention and rows == 3 * columns else 1
 
@@ -161,6 +164,8 @@ def _scale(around: Around) -> tuple[float, list[str]]:
 
 def _gain_in_front(around: Around) -> tuple[float, list[str]]:
     front = around.front
+    if around.site.recurrent:
+        return 1.0, [_("keeps the state's norm, and the gradient's, over time")]
     if front is not None:
         name = front.activation.name if front.activation else _("an unknown activation")
         texts = {
@@ -265,9 +270,14 @@ def _target(around: Around) -> Target:
     if site.branch is not None:
         rms *= _branch_factor(around)[0]
     told = not (kinds & {"norm", "unknown"} or len(site.ops) != 1 or around.weight.tied)
-    if not told or kinds == {"output"}:
+    has_bias = around.weight.module._parameters.get("bias") is not None
+    frozen_bias = has_bias and around.weight.bias is None
+    if not told or kinds == {"output"} or frozen_bias:
         rms = 0.0
-    centred = behind is not None and behind.kind == "centred" and around.weight.bias is not None
+    centred = behind is not None and behind.kind == "centred"
+    if behind is None and front is not None:  # the last of a run: takes off what is in front of it
+        centred = front.kind == "centred" and abs(front.mean) > 1e-9
+    centred = centred and around.weight.bias is not None
     offset = behind.offset if behind is not None else 0.0
     if behind is not None and behind.shaping is not None:
         offset = behind.shaping.beta

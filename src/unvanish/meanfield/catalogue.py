@@ -90,7 +90,8 @@ def named(name: str, **parameters: float) -> Activation:
             NAMES,
             _(
                 "Or pass a function of a tensor, such as"
-                " unvanish.gain(lambda z: z * torch.sigmoid(z))."
+                " unvanish.gain(lambda z: z * torch.sigmoid(z)); on the command line,"
+                " FILE.py:FUNCTION."
             ),
         )
     positional, keywords = _read_parameters(name, match["number"] or match["list"] or "")

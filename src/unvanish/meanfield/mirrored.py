@@ -88,7 +88,7 @@ def straightest_pair(activation: Activation, q: float) -> Pair:
             _("Choose another activation, or another scheme."),
         )
     best = min(usable, key=_cost)
-    low, high = best.offset - _STEP, best.offset + _STEP
+    low, high = max(_SHIFTS[0], best.offset - _STEP), min(_SHIFTS[-1], best.offset + _STEP)
     for _section in range(16):
         one, two = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
         if _cost(pair(activation, one, q)) < _cost(pair(activation, two, q)):

@@ -16,6 +16,7 @@ import numpy as np
 from unvanish.errors import UsageError
 from unvanish.i18n import _
 from unvanish.meanfield.activation import Activation, Array
+from unvanish.meanfield.layers import Rate
 from unvanish.meanfield.maps import Layer, length_fixed_point
 
 
@@ -64,6 +65,26 @@ def step_jacobians(
         yield activation.df(z)[:, None] * weight
 
 
+def recurrent_step(activation: Activation, sigma_w: float, drive_variance: float = 0.0) -> Rate:
+    """Return the rate of one time step of h_t = φ(W h_{t−1} + drive_t), where lengths have settled.
+
+    Its `backward` is exp(2 · `mean_field_exponent`).
+    """
+    layer = Layer(activation, sigma_w, math.sqrt(drive_variance))
+    growth = layer.gradient_growth(length_fixed_point(layer))
+    return Rate(
+        f"recurrent({activation.name})",
+        1.0,
+        growth,
+        growth,
+        _("a fresh input at each step, infinite width; gates and trained weights: measure"),
+        "Chen, Pennington & Schoenholz 2018; Engelken, Wolf & Abbott 2023",
+        None
+        if drive_variance > 0.0 or growth <= 1.0
+        else _("without input such a cell is chaotic by itself: measure, do not predict"),
+    )
+
+
 def mean_field_exponent(
     activation: Activation, sigma_w: float, drive_variance: float = 0.0
 ) -> float:
@@ -73,6 +94,5 @@ def mean_field_exponent(
     (W may then be the same at every step: Chen, Pennington & Schoenholz 2018); without input a net
     at χ₁ > 1 is chaotic by itself and its exponent is smaller (Sompolinsky et al. 1988).
     """
-    layer = Layer(activation, sigma_w, math.sqrt(drive_variance))
-    growth = layer.gradient_growth(length_fixed_point(layer))
+    growth = recurrent_step(activation, sigma_w, drive_variance).backward or 0.0
     return 0.5 * math.log(growth) if growth > 0.0 else -math.inf

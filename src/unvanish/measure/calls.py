@@ -16,19 +16,22 @@ from types import FrameType
 from typing import Any
 
 import torch
+import torch.utils.checkpoint
 from torch import Tensor, nn
+from torch.nn.modules import module as registry
 from torch.nn.modules.module import (
-    _global_forward_hooks_with_kwargs,
     register_module_forward_hook,
     register_module_forward_pre_hook,
 )
 
+from unvanish.measure.derivatives import DerivativeLog
 from unvanish.measure.dynamo import hide, uncompiled, unhide
 from unvanish.measure.forward import ForwardSignal, first_tensor, tensors_in
 from unvanish.measure.preserve import RandomStates
 from unvanish.records import SourceLine
 
 _sequence_number: Callable[[], int] = torch._C._autograd._get_sequence_nr
+_CHECKPOINT_FILE = torch.utils.checkpoint.__file__
 _FUSED_CLASSES = (nn.RNNBase,)
 
 
@@ -110,19 +113,37 @@ class CallLog:
         self.calls: list[ModuleCall] = []
         self.errors: list[str] = []
         self.recompute: list[ModuleCall] | None = None
+        self.derivatives = DerivativeLog()
+        self.checkpointed: list[nn.Module] = []  # called without a graph by a reentrant checkpoint
         self._keep_inputs = keep_inputs
         self._forward_statistics = forward_statistics
         self._open = _Open()
+        self._installed = False
         self._handles: list[Any] = []
+        self._hooks: tuple[Any, ...] = ()
 
     def install(self) -> None:
-        """Register the global hooks. Does nothing when they are there."""
+        """Register the global hooks. Does nothing when they are there.
+
+        They come back under the same ids and as the same functions: torch.compile guards on both,
+        and a graph that was compiled with them is used again.
+        """
+        if self._installed:
+            return
+        self._installed = True
         if not self._handles:
+            self._hooks = (self._enter, self._leave)
             self._handles = [
-                register_module_forward_pre_hook(self._enter),
-                register_module_forward_hook(self._leave, with_kwargs=True, always_call=True),
+                register_module_forward_pre_hook(self._hooks[0]),
+                register_module_forward_hook(self._hooks[1], with_kwargs=True, always_call=True),
             ]
-            hide(handle.id for handle in self._handles)
+        else:
+            enter, leave = (handle.id for handle in self._handles)
+            registry._global_forward_pre_hooks[enter] = self._hooks[0]
+            registry._global_forward_hooks[leave] = self._hooks[1]
+            registry._global_forward_hooks_with_kwargs[leave] = True
+            registry._global_forward_hooks_always_called[leave] = True
+        hide(handle.id for handle in self._handles)
 
     def remove(self) -> None:
         """Remove the global hooks and stop recording."""
@@ -131,14 +152,16 @@ class CallLog:
         for handle in self._handles:
             handle.remove()
             # torch forgets to take this one back, and then believes that there are hooks.
-            _global_forward_hooks_with_kwargs.pop(handle.id, None)
-        self._handles = []
+            registry._global_forward_hooks_with_kwargs.pop(handle.id, None)
+        self._installed = False
         self.clear()
 
     def clear(self) -> None:
         """Forget the recorded calls and the inputs kept for a replay."""
         self.calls = []
         self.errors = []
+        self.derivatives.clear()
+        self.checkpointed = []
         self._open.calls = []
 
     @contextmanager
@@ -160,6 +183,8 @@ class CallLog:
             return
         calls = self._destination()
         if calls is None:
+            if not torch.is_grad_enabled() and _inside_reentrant_checkpoint():
+                self.checkpointed.append(module)
             self._open.calls.append(module)  # keeps the stack in step with `_leave`
             return
         parent = self._parent()
@@ -238,6 +263,20 @@ def being_recorded() -> bool:
     if torch._C._get_tracing_state() is not None:
         return True
     return torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing()
+
+
+def _inside_reentrant_checkpoint() -> bool:
+    """Whether a checkpoint is running its forward without a graph, to run it again in backward.
+
+    It does so too where no input of it needs a gradient; then there is no backward to run it in.
+    """
+    frame: FrameType | None = sys._getframe(2)
+    while frame is not None:
+        code = frame.f_code
+        if code.co_name == "forward" and code.co_filename == _CHECKPOINT_FILE:
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _inside_transform() -> bool:

@@ -44,6 +44,7 @@ class NameBook:
         self._name_root = name_root
         # The roots weakly too: a value that holds its own key would keep every model alive.
         self._places: WeakKeyDictionary[nn.Module, tuple[ref[nn.Module], str]] = WeakKeyDictionary()
+        self._numbers: dict[str, WeakKeyDictionary[nn.Module, int]] = {}
 
     def learn(self, calls: Sequence[ModuleCall]) -> None:
         """Find the roots of the modules in `calls`, and name what lies below them."""
@@ -81,7 +82,13 @@ class NameBook:
     def root_name(self, root: nn.Module) -> str:
         """Return what the user calls this root: a variable of the script, or its class."""
         given = self._name_root(root) if self._name_root else None
-        return given or type(root).__name__
+        if given:
+            return given
+        # Several models of one class and without a name of their own are numbered as they come.
+        kind = type(root).__name__
+        numbers = self._numbers.setdefault(kind, WeakKeyDictionary())
+        number = numbers.setdefault(root, 1 + max(numbers.values(), default=0))
+        return kind if number == 1 else f"{kind} {number}"
 
     def parameter_names(self, modules: Iterable[nn.Module]) -> dict[int, tuple[str, nn.Module]]:
         """Return, by id, the dotted name and the owner of every parameter of these modules."""

@@ -33,6 +33,7 @@ from unvanish.records import Factor
 
 # Bounds of a float32 Gram matrix's greatest entry whose square is exact enough: see reduce.py.
 _MODERATE = (1e-12, 1e15)
+_SAMPLES = 256  # at most looked at, evenly spaced, where samples are compared with each other
 _Key = tuple[int, int, int]  # memory, version, entries
 
 
@@ -91,6 +92,8 @@ class BackwardPass:
     errors: list[str] = field(default_factory=list)
     keep_gradients: dict[tuple[int, int], Tensor] = field(default_factory=dict)
     wanted: frozenset[tuple[int, int]] = frozenset()
+    watched: int | None = None  # an op: how alike are the gradients of its output, by sample?
+    alike: tuple[int, int] | None = None  # of `watched`: Σ pᵢ² and Σ pᵢpⱼρᵢⱼ², see `_see_alike`
     per_sample: bool = False  # a probe: measure the participation of samples only
     _arrived: dict[tuple[int, int], list[_Arrival]] = field(default_factory=dict)
     _fan_in: dict[tuple[int, int], int] = field(default_factory=dict)
@@ -221,6 +224,8 @@ class BackwardPass:
                 self.slot_norm[key] = self.reducer.norm(gradient)
             if key in self.wanted:
                 self.keep_gradients[key] = gradient
+            if index == self.watched and slot == 0:
+                self._see_alike(gradient)
             self._merge(key, gradient, arrivals)
 
     def _merge(self, key: tuple[int, int], whole: Tensor, arrivals: list[_Arrival]) -> None:
@@ -353,6 +358,25 @@ class BackwardPass:
         trace, norm = gram.diagonal().sum().abs(), torch.linalg.vector_norm(gram)
         ratio = (trace / _not_zero(norm)) ** 2
         self.participation[row] = self.reducer.scalar(ratio)
+
+    def _see_alike(self, gradient: Tensor) -> None:
+        """Queue how alike the gradients gᵢ of the samples are, pᵢ = ‖gᵢ‖²/Σ‖gⱼ‖² being their parts.
+
+        Σ pᵢ², and with their cosines ρᵢⱼ the sum of pᵢ pⱼ ρᵢⱼ², one over the participation ratio.
+        """
+        if gradient.layout != torch.strided or gradient.dim() < 1:
+            return
+        rows = gradient.reshape(len(gradient), -1)
+        rows = rows[:: max(1, len(rows) // _SAMPLES)].float()
+        rows = rows / _not_zero(rows.abs().amax())
+        squares = rows.square().sum(dim=1)
+        whole = _not_zero(squares.sum())
+        short = rows if rows.shape[0] <= rows.shape[1] else rows.mT
+        gram = short @ short.mT
+        self.alike = (
+            self.reducer.scalar((squares / whole).square().sum()),
+            self.reducer.scalar((gram / whole).square().sum()),
+        )
 
 
 def agreement(one: Tensor, other: Tensor) -> Tensor:

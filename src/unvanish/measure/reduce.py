@@ -17,6 +17,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from unvanish.measure.transfer import Transfer
+
 # Squares of float32 entries below 1e-19 are subnormal or zero. Lost entries add less than
 # n * 1.2e-38 to a sum of squares; relative to norm**2 that is below float32's rounding (6e-8)
 # while norm > sqrt(n) * 4.5e-16. Above, norm**2 must stay below float32's 3.4e38.
@@ -85,6 +87,8 @@ class Reducer:
 
     def __init__(self) -> None:
         self._results: list[float | _Scaled | Tensor] = []
+        self._sent: list[tuple[int, Tensor]] = []
+        self._transfer: Transfer | None = None
 
     def norm(self, tensor: Tensor) -> int:
         """Queue log10 of the Frobenius norm of `tensor` (any shape, layout, dtype)."""
@@ -94,7 +98,7 @@ class Reducer:
         if not (entries.is_floating_point() or entries.is_complex()):
             entries = entries.to(torch.float32)
         if entries.device.type == "cpu":
-            return self._add(_cpu_log10_norm(entries))
+            return self._add(cpu_log10_norm(entries))
         return self._add(_device_norm(entries))
 
     def share(self, part: Tensor, whole: Tensor, norm: int) -> int:
@@ -131,34 +135,41 @@ class Reducer:
         result = self._results[slot]
         return result if isinstance(result, float) else None
 
+    def send(self) -> None:
+        """Start the transfer of all results; nothing may be queued after it."""
+        if self._transfer is None:
+            self._sent = [
+                (slot, part) for slot, result in enumerate(self._results) for part in _parts(result)
+            ]
+            self._transfer = Transfer([part for _slot, part in self._sent])
+
+    def ready(self) -> bool:
+        """Whether `resolve` would not have to wait."""
+        return self._transfer is not None and self._transfer.ready()
+
     def resolve(self) -> list[float]:
         """Return all results in slot order, with one transfer for each device."""
-        by_device: dict[torch.device, list[tuple[int, Tensor]]] = {}
-        for slot, result in enumerate(self._results):
-            parts = [result] if isinstance(result, Tensor) else []
-            if isinstance(result, _Scaled):
-                parts = [result.mantissa] if result.scale is None else [*_pair(result)]
-            for part in parts:
-                by_device.setdefault(part.device, []).append((slot, part))
+        self.send()
+        assert self._transfer is not None
         arrived: dict[int, list[float]] = {}
-        for device, items in by_device.items():
-            dtype = torch.float32 if device.type in _FLOAT64_ONLY_ABSENT_ON else torch.float64
-            stacked = torch.stack([part.reshape(()).to(dtype) for _, part in items])
-            for (slot, _), value in zip(items, stacked.cpu().tolist(), strict=True):
-                arrived.setdefault(slot, []).append(value)
+        for (slot, _part), values in zip(self._sent, self._transfer.arrived(), strict=True):
+            arrived.setdefault(slot, []).extend(values)
         return [
             result if isinstance(result, float) else _arrive(result, arrived[slot])
             for slot, result in enumerate(self._results)
         ]
 
     def _add(self, result: float | _Scaled | Tensor) -> int:
+        assert self._transfer is None, "queued after it was sent"
         self._results.append(result)
         return len(self._results) - 1
 
 
-def _pair(result: _Scaled) -> tuple[Tensor, Tensor]:
-    assert result.scale is not None
-    return result.mantissa, result.scale
+def _parts(result: float | _Scaled | Tensor) -> tuple[Tensor, ...]:
+    """Return what of a result is on a device."""
+    if isinstance(result, _Scaled):
+        return (result.mantissa,) if result.scale is None else (result.mantissa, result.scale)
+    return (result,) if isinstance(result, Tensor) else ()
 
 
 def _arrive(result: _Scaled | Tensor, values: list[float]) -> float:
@@ -181,7 +192,8 @@ def _widest(device: torch.device) -> torch.dtype:
     return torch.float32 if device.type in _FLOAT64_ONLY_ABSENT_ON else torch.float64
 
 
-def _cpu_log10_norm(entries: Tensor) -> float:
+def cpu_log10_norm(entries: Tensor) -> float:
+    """Return log10 of the norm of a strided tensor on the CPU that has entries."""
     wide = entries.dtype in (torch.float64, torch.complex128)
     floor, ceiling = (
         (_FLOAT64_FLOOR, _FLOAT64_CEILING) if wide else (_FLOAT32_FLOOR, _FLOAT32_CEILING)

@@ -25,6 +25,7 @@ from torch.utils._pytree import tree_map_only
 
 from unvanish.i18n import _
 from unvanish.measure.calls import ModuleCall
+from unvanish.measure.custom import FunctionLog, Trial, recording_functions, try_out
 from unvanish.measure.dynamo import eagerly
 from unvanish.measure.factors import FUSED_RECURRENT
 from unvanish.measure.forward import tensors_in
@@ -49,6 +50,7 @@ class Replayed:
     probe_calls: list[ModuleCall] = field(default_factory=list)
     gain_slots: list[int] = field(default_factory=list)  # log10 norms at the sources, by probe
     agreements: dict[int, int] = field(default_factory=dict)  # by op of the user's own pass
+    trials: list[tuple[ModuleCall | None, Trial]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     def element_wise(self, values: Sequence[float]) -> list[int]:
@@ -269,7 +271,9 @@ def _probe(tracer: BackwardTracer, models: Sequence[nn.Module], result: Replayed
     if _has_foreign_hooks(module):
         raise _ReplayError(_("the model has forward hooks of your own, which would run again"))
     with _as_then(call, module) as (arguments, keywords), tracer.log.elsewhere() as calls:
-        output = module(*arguments, **keywords)
+        functions = FunctionLog()
+        with recording_functions(functions):
+            output = module(*arguments, **keywords)
         target = _probe_target(output)
         probed = prepare(
             [target],
@@ -296,6 +300,10 @@ def _probe(tracer: BackwardTracer, models: Sequence[nn.Module], result: Replayed
                 [gradient.reshape(-1) for gradient in gradients if gradient is not None]
             )
             result.gain_slots.append(tracer.reducer.norm(joint))
+        owners = {op.sequence: op.call for op in probed.graph.ops if op.variable is None}
+        result.trials = [
+            (owners.get(trial.sequence), trial) for trial in try_out([*functions.calls.values()])
+        ]
 
 
 def _compare_unknown(tracer: BackwardTracer, probed: BackwardPass, result: Replayed) -> None:

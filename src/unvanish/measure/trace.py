@@ -11,7 +11,7 @@ trace = pending.resolve()                 # the one transfer
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Literal
@@ -21,16 +21,28 @@ from torch import Tensor, nn
 
 from unvanish.errors import NoSignalError
 from unvanish.i18n import _
-from unvanish.measure import assemble, nonfinite
+from unvanish.measure import assemble, derivatives, nonfinite, predictions, structure
+from unvanish.measure.attention import HeadSlots, queue_attention
 from unvanish.measure.calls import CallLog, ModuleCall
 from unvanish.measure.dynamo import uncompiled, uncompiled_itself
 from unvanish.measure.graph import Graph
+from unvanish.measure.head import HeadFacts, read_head
 from unvanish.measure.names import NameBook, unwrapped
 from unvanish.measure.passes import BackwardPass, ParameterSlots, prepare
 from unvanish.measure.path import Numbers
 from unvanish.measure.reduce import Reducer, join_log10
 from unvanish.measure.replay import Replayed, outputs_wanted, replay
-from unvanish.records import LayerSignal, NonFinite, ParameterSignal, Trace
+from unvanish.records import (
+    AttentionHead,
+    CustomBackward,
+    InnerDerivative,
+    LayerPrediction,
+    LayerSignal,
+    NonFinite,
+    ParameterSignal,
+    StepGradient,
+    Trace,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +51,7 @@ class TraceOptions:
 
     probes: int = 1  # random cotangents at the network's output, on a replay; 0: none
     open_fused: bool = True  # open fused recurrent layers on a replay
+    predict: bool = True  # read off the network what theory needs to predict its gains
     keep_ops: bool = True  # keep every edge of the graph in the trace
     parameters: frozenset[int] = frozenset()  # ids of tensors known to be parameters
 
@@ -50,6 +63,8 @@ class ParameterUpdate:
     update_ratio_log10: float
     lr: float | None = None
     group: int | None = None
+    predicted_change: float | None = None  # inner product of `.grad` and what the step changed
+    taken_log10: float | None = None  # norm of `.grad` when the step began; None: it had none
 
 
 @dataclass(slots=True)
@@ -81,8 +96,12 @@ class BackwardTracer:
         self.names = names or NameBook()
         self.reducer = Reducer()
         self.nested: list[Nested] = []
+        self.checkpointed = list(log.checkpointed)
         self.notes = list(dict.fromkeys(log.errors))
         self.loss_values = [root.detach() for root in roots]
+        self.leftover: dict[int, int] = {}
+        self.derivatives: list[tuple[int, list[int]]] = []
+        self.structure: structure.Structure | None = None
         self._running: list[int] = []
         self._original: Any = None
         if not any(root.grad_fn is not None for root in roots):
@@ -93,10 +112,33 @@ class BackwardTracer:
         self.measured = prepare(
             roots, self.calls, self.reducer, known_parameters=self.options.parameters
         )
+        if self.options.predict:
+            self._read_structure()
         if self.options.open_fused:
             self.measured.wanted = outputs_wanted(self.measured, self.calls)
         self.fault = self._forward_fault()
+        self.head: HeadFacts | None = None
+        self.attention: list[HeadSlots] = []
+        self._read_saved()
         self.calls, self.idle = _covered(self.calls, self.measured.graph)
+
+    def _read_saved(self) -> None:
+        """Read off the nodes, before the backward frees it, what rules ask for."""
+        graph, nodes = self.measured.graph, self.measured.nodes
+        try:
+            self.head = read_head(graph, nodes)
+            self.attention = queue_attention(graph, nodes, self.reducer)
+        except Exception as error:  # reading more than the signal must never cost the signal
+            self.notes.append(f"{type(error).__name__}: {error}")
+
+    def _read_structure(self) -> None:
+        batch = next((call.batch_size for call in self.calls if call.batch_size), None)
+        try:
+            self.structure = structure.read(self.measured, batch)
+        except Exception as error:  # a prediction is never worth a failed measurement
+            self.notes.append(f"{type(error).__name__}: {error}")
+        if self.structure is not None:
+            self.measured.watched = self.structure.elements[-1].head
 
     def _forward_fault(self) -> nonfinite.ForwardFault | None:
         with torch.no_grad():
@@ -150,6 +192,16 @@ class BackwardTracer:
         finally:
             measured.detach()
 
+    def take_derivatives(self) -> None:
+        """Make the derivatives that were taken since the last backward part of this one."""
+        self.derivatives = self.log.derivatives.queue(self.reducer)
+
+    def note_leftover(self, parameters: Iterable[Tensor]) -> None:
+        """Take the size of the `.grad` that `parameters` hold before this pass adds its own."""
+        for parameter in parameters:
+            if parameter.grad is not None:
+                self.leftover[id(parameter)] = self.reducer.norm(parameter.grad)
+
     def leaves(self) -> list[Tensor]:
         """Return the leaf tensors of the graph, for a backward through `torch.autograd.grad`."""
         ops = self.measured.graph.ops
@@ -197,8 +249,9 @@ class PendingTrace:
         idle = self._roots(tracer.idle)
         self.idle_models = tuple(model for model in idle if model not in self.models)
         self.named_parameters = self._name_parameters()
+        known = tracer.structure.norms if tracer.structure is not None else {}
         self._weights = {
-            identity: (name, reducer.norm(parameter))
+            identity: (name, known[identity] if identity in known else reducer.norm(parameter))
             for parameter, identity, name in self._trainable()
         }
 
@@ -222,9 +275,12 @@ class PendingTrace:
         return (tuple(id(model) for model in self.models), root.name, len(graph.ops))
 
     def called_modules(self) -> tuple[nn.Module, ...]:
-        """Return every module that was called with gradients enabled, once."""
-        calls = [*self._calls(), *self._tracer.idle]
-        return tuple(dict.fromkeys(unwrapped(call.module) for call in calls))
+        """Return every module that was called to be trained, once.
+
+        That is with gradients enabled, or by a reentrant checkpoint, which enables them later.
+        """
+        called = [call.module for call in (*self._calls(), *self._tracer.idle)]
+        return tuple(dict.fromkeys(map(unwrapped, [*called, *self._tracer.checkpointed])))
 
     def units_on(self) -> dict[str, tuple[Tensor, Tensor]]:
         """Return, by layer key "module#call", which units were on and which were seen at all.
@@ -250,8 +306,24 @@ class PendingTrace:
 
     # --- the one transfer ----------------------------------------------------------------------
 
-    def resolve(self, updates: Mapping[int, ParameterUpdate] | None = None) -> Trace:
-        """Bring the numbers to the host and return the trace. `updates` is by id of parameter."""
+    def send(self) -> None:
+        """Start to bring the numbers to the host; `replay` comes before it."""
+        self._tracer.reducer.send()
+
+    def ready(self) -> bool:
+        """Whether `resolve` would not have to wait for them."""
+        return self._tracer.reducer.ready()
+
+    def resolve(
+        self,
+        updates: Mapping[int, ParameterUpdate] | None = None,
+        opened_for: Collection[int] = (),
+    ) -> Trace:
+        """Bring the numbers to the host and return the trace.
+
+        `updates` is by id of parameter. `opened_for` are the ids of the parameters for whose step
+        this pass was the first: gradients left over from before are theirs.
+        """
         tracer, names = self._tracer, self._names()
         values = tracer.reducer.resolve()
         for index in self._replayed.element_wise(values):
@@ -283,7 +355,68 @@ class PendingTrace:
             if tracer.options.keep_ops
             else (),
             notes=self._notes(),
+            derivatives=tuple(
+                InnerDerivative(order, derivatives.level(slots, values))
+                for order, slots in tracer.derivatives
+            ),
+            head=tracer.head.record(names.module) if tracer.head is not None else None,
+            attention=tuple(
+                AttentionHead(names.module(one.call) or "", names.number(one.call), head, value)
+                for one in tracer.attention
+                for head, slot in enumerate(one.heads)
+                if math.isfinite(value := values[slot])
+            ),
+            custom=tuple(
+                CustomBackward(
+                    op=trial.name,
+                    module=names.module(call),
+                    call=names.number(call),
+                    ignores_gradient=trial.ignores_gradient,
+                    error=trial.error,
+                )
+                for call, trial in self._replayed.trials
+            ),
+            predictions=self._predictions(numbers, values),
+            taken=self._step_gradient(values, updates or {}, opened_for),
         )
+
+    def _step_gradient(
+        self,
+        values: list[float],
+        updates: Mapping[int, ParameterUpdate],
+        opened_for: Collection[int],
+    ) -> StepGradient | None:
+        """Return what the step took of the gradient, over the parameters that both concern."""
+        slots = self._gradient_slots()
+        taken = {
+            key: update.taken_log10
+            for key, update in updates.items()
+            if update.taken_log10 is not None and key in slots
+        }
+        if not taken:
+            return None
+        left = [values[slot] for key, slot in self._tracer.leftover.items() if key in opened_for]
+        scale = math.log10(self._loss_scale) if self._loss_scale > 0 else 0.0
+        return StepGradient(
+            fresh_log10=join_log10([values[slots[key].gradient] for key in taken]) - scale,
+            taken_log10=join_log10(list(taken.values())),
+            leftover_log10=join_log10(left) if opened_for else None,
+            predicted_change=sum(updates[key].predicted_change or 0.0 for key in taken),
+        )
+
+    def _predictions(self, numbers: Numbers, values: list[float]) -> tuple[LayerPrediction, ...]:
+        read = self._tracer.structure
+        if read is None:
+            return ()
+        return predictions.predictions(read, numbers, self._names(), self._forward_numbers(values))
+
+    def _forward_numbers(self, values: list[float]) -> dict[int, assemble.ForwardNumbers]:
+        return {
+            key: assemble.ForwardNumbers(
+                values[rms], None if correlation is None else values[correlation]
+            )
+            for key, (rms, correlation) in self._forward.items()
+        }
 
     def _opened(self, numbers: Numbers, values: list[float]) -> dict[int, assemble.Opened]:
         """Return what was opened, by the row of the outer pass that it stands for."""
@@ -304,12 +437,7 @@ class PendingTrace:
         values: list[float],
         updates: Mapping[int, ParameterUpdate],
     ) -> tuple[LayerSignal, ...]:
-        forward = {
-            key: assemble.ForwardNumbers(
-                values[rms], None if correlation is None else values[correlation]
-            )
-            for key, (rms, correlation) in self._forward.items()
-        }
+        forward = self._forward_numbers(values)
         tracer = self._tracer
         participation = self._replayed.participation(values, tracer.measured, tracer.calls)
         rows = assemble.layers(numbers, self._names(), forward, opened, participation)
@@ -378,7 +506,11 @@ class PendingTrace:
         if found is None:
             return None
         op, kind = found
-        return _guilty("backward", op.name, op.call, names, kind, "")
+        graph = self._tracer.measured.graph
+        users = [graph.ops[edge.parent] for edge in graph.consumers[op.index]]
+        chosen = next((user.name for user in users if user.kind in nonfinite.CHOOSING), None)
+        detail = "" if chosen is None else f"its result goes into {chosen}"
+        return _guilty("backward", op.name, op.call, names, kind, detail)
 
     def _loss_value(self, values: list[float]) -> float:
         if self._loss is not None:

@@ -1,4 +1,6 @@
-"""Listening to a training script that is not touched.
+"""Watching training: a script that is not touched, or a model over a long run.
+
+The package is also the function `unvanish.monitor(model, optimizer, …)`; see `attach`.
 
     program.py     runs the user's script or module as `python` would
     arrival.py     waits for the script's own import of torch
@@ -19,5 +21,44 @@
     session.py     T  everything of ours that is in torch, from start to record
     notebook.py    T  `unvanish.watch()`
 
+and for long runs
+
+    options.py        what was asked of a monitor
+    cadence.py        which steps are looked at, within a measured budget
+    recent.py         the last steps, a thinned record of all, incidents
+    alarms.py         findings while it runs, once for each cause
+    journal.py        writing to the store meanwhile
+    sinks.py          the user's own objects that take numbers
+    attach.py      T  `unvanish.monitor()`: one monitor a model
+    watchman.py    T  the monitor: events become steps
+    stepping.py    T  one step as it is seen
+    gauge.py       T  all parameters at once
+    sampler.py     T  the trace of a sampled step
+    clipping.py    T  torch's functions that clip gradients
+    flight.py      T  numbers on their way to the host
+    desk.py        T  where finished steps arrive, and who is told
+
 Only the modules marked T import torch, and `run` imports them when the script has done so.
 """
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from unvanish.monitor.watchman import Monitor
+
+
+class _Package(ModuleType):
+    """A package that can be called: `unvanish.monitor` is both."""
+
+    def __call__(self, model: Any, optimizer: Any, **options: Any) -> Monitor:
+        """Watch `model` while `optimizer` trains it. See `unvanish.monitor.attach.attach`."""
+        from unvanish.monitor.attach import attach
+
+        return attach(model, optimizer, **options)
+
+
+sys.modules[__name__].__class__ = _Package

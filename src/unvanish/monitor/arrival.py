@@ -46,7 +46,7 @@ class TorchArrival(MetaPathFinder):
         loader, load = spec.loader, spec.loader.exec_module
 
         def exec_module(module: ModuleType) -> None:
-            del loader.exec_module  # the class's own shows again
+            loader.__dict__.pop("exec_module", None)  # the class's own shows again
             load(module)
             self._arrived()
 

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from unvanish.measure import NameBook, ParameterUpdate, PendingTrace
+from unvanish.measure.predictions import after_training
 from unvanish.monitor import optimizers
 from unvanish.monitor.lane import Lane
 from unvanish.monitor.losses import Reading
@@ -29,6 +30,7 @@ class Pass:
     reached: dict[int, Tensor] = field(default_factory=dict)  # parameters by id, of a traced pass
     version: int | None = None  # of the first of these when it ran
     optimised: frozenset[int] | None = None  # what the optimisers of then held; None: there is none
+    opens_step: bool = False  # it was the first since its optimiser's last step
     copied: bool = False  # its step was that of an optimiser that holds copies of these
 
     def was_followed_by_an_update(self) -> bool:
@@ -71,7 +73,10 @@ class Closing:
         for one in self.passes:
             if one.pending is None:
                 continue
-            trace = replace(one.pending.resolve(self.updates), step=self.step)
+            opened_for = self.held if one.opens_step else frozenset()
+            trace = one.pending.resolve(self.updates, opened_for)
+            predicted = after_training(trace.predictions, self.step)
+            trace = replace(trace, step=self.step, predictions=predicted)
             if trace.nonfinite is None and self.broken:
                 trace = replace(trace, nonfinite=self._broken_parameter(one.pending))
             self.lane.see(one.pending, trace, names, self.held, self.optimised)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import weakref
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -70,10 +71,14 @@ class Lane:
         """
         self._see_models(pending, names, held)
         self._see_parameters(pending, trace, names, held, optimised)
-        self._see_units(pending)
+        self.see_units(pending)
+        self.keep(trace)
+
+    def keep(self, trace: Trace) -> None:
+        """Add `trace`; of many, the middle is thinned out."""
         self.traces.append(trace)
         if len(self.traces) > _TRACES_MOST:
-            # Thin out the middle of a long run; the start and what went wrong stay.
+            # The start and what went wrong stay.
             earlier, latest = self.traces[:-_LATEST_KEPT], self.traces[-_LATEST_KEPT:]
             kept = [
                 one
@@ -126,26 +131,29 @@ class Lane:
                 weight_log10=weight if weight is not None or known is None else known.weight_log10,
             )
 
-    def _see_units(self, pending: PendingTrace) -> None:
+    def see_units(self, pending: PendingTrace) -> None:
+        """Remember which units the batch of `pending` switched on."""
         for key, (on, seen) in pending.units_on().items():
             known = self.units.get(key)
             if known is not None and known[0].shape == on.shape:
                 on, seen = on | known[0], seen | known[1]
             self.units[key] = (on, seen)
 
-    def _always_dead(self) -> dict[str, float]:
-        """Return the share of units that no traced batch ever switched on, in one transfer."""
-        if not self.units:
-            return {}
-        with torch.no_grad():
-            shares = [
-                (~on & seen).sum() / seen.sum().clamp(min=1) for on, seen in self.units.values()
-            ]
-            values = arrive(shares)
-        return dict(zip(self.units, values, strict=True))
+    @torch.no_grad()
+    def dead_shares(self) -> dict[str, Tensor]:
+        """Return by layer the share of units that no traced batch ever switched on."""
+        return {
+            key: (~on & seen).sum() / seen.sum().clamp(min=1)
+            for key, (on, seen) in self.units.items()
+        }
 
-    def model_run(self) -> ModelRun:
-        """Return what is known so far as a record."""
+    def _always_dead(self) -> dict[str, float]:
+        """Return `dead_shares` as numbers, in one transfer."""
+        shares = self.dead_shares()
+        return dict(zip(shares, arrive([*shares.values()]), strict=True))
+
+    def model_run(self, always_dead: Mapping[str, float] | None = None) -> ModelRun:
+        """Return what is known so far as a record; `always_dead` if it has been read already."""
         return ModelRun(
             name=self.name,
             type=self.type,
@@ -153,7 +161,7 @@ class Lane:
             steps=tuple(self.history.records),
             optimizer=self.optimizer,
             parameters=tuple(self.parameters.values()),
-            always_dead=self._always_dead(),
+            always_dead=self._always_dead() if always_dead is None else always_dead,
         )
 
 

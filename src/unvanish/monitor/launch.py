@@ -41,13 +41,16 @@ def launch(
     directory: str,
     say: Callable[[str], None],
     diagnose: Callable[[Run], Diagnosis] | None = None,
+    begun: Callable[[Session], None] | None = None,
 ) -> Launched:
     """Run `program` watched; `say` prints lines of ours while it runs.
+
+    `begun` is told of the session when it begins to listen.
 
     The program's own output, traceback and exit status are as without us. Raises UsageError where
     there is nothing to run. In a forked child that comes back from the program, exits.
     """
-    return _Launch(program, options, directory, say, diagnose).go()
+    return _Launch(program, options, directory, say, diagnose, begun).go()
 
 
 class _Launch:
@@ -58,12 +61,14 @@ class _Launch:
         directory: str,
         say: Callable[[str], None],
         diagnose: Callable[[Run], Diagnosis] | None,
+        begun: Callable[[Session], None] | None,
     ) -> None:
         self._program = program
         self._options = options
         self._directory = directory
         self._say = say
         self._diagnose = diagnose
+        self._begun = begun
         self._pid = os.getpid()
         self._rank, self._ranks = _ranks()
         self._session: Session | None = None
@@ -105,6 +110,8 @@ class _Launch:
                 ranks=self._ranks,
             )
             self._session.begin()
+            if self._begun is not None:
+                self._begun(self._session)
         except Exception as error:  # a failure of ours must not stop the script
             self._say(
                 _("cannot watch this script ({error}); it runs on unwatched").format(

@@ -68,6 +68,14 @@ class Ledger:
             return None
         return frozenset().union(*(optimizers.ids_of(optimizer) for optimizer in self._known))
 
+    def parameters(self) -> list[Tensor]:
+        """Return what the optimisers hold."""
+        return [
+            parameter
+            for optimizer in self._known
+            for _group, _lr, parameter in optimizers.parameters_of(optimizer)
+        ]
+
     def newcomers(self) -> bool:
         """Whether there are optimisers that have not stepped yet."""
         return any(self._lane_of(optimizer) is None for optimizer in self._known)
@@ -215,6 +223,7 @@ class Ledger:
     def _claim(self, lane: Lane, passes: list[Pass], *, skipped: bool | Tensor = False) -> None:
         """Make `passes` the next step of `lane`."""
         kept = traced(passes)
+        passes[0].opens_step = not passes[0].inside_step
         lane.history.add(
             StepNote(
                 step=lane.step,

@@ -72,6 +72,9 @@ class Sink(Protocol):
         `gradients` are what `grad` returned, of the parameters among its inputs; () for backward.
         """
 
+    def derivative_taken(self, outputs: Sequence[Any], gradients: Sequence[Any]) -> None:
+        """Take note of what `grad` gave with respect to data, with a graph of its own."""
+
     def step_begins(self, optimizer: Optimizer) -> None:
         """Take note that `optimizer` is about to step."""
 
@@ -93,6 +96,7 @@ class Listener:
         self._stepped: set[int] = set()  # optimisers that stepped inside GradScaler.step
         self._scaled: list[ScaledLoss] = []
         self._restore: list[Callable[[], None]] = []
+        self._handles: list[Any] = []
 
     def install(self) -> None:
         """Wrap, and begin to listen. Does nothing when it listens already."""
@@ -103,11 +107,19 @@ class Listener:
         self._replace(torch.autograd, "grad", self._listening_grad)
         self._replace(GradScaler, "scale", self._listening_scale)
         self._replace(GradScaler, "step", self._listening_scaler_step)
-        for handle in (
+        self._handles = [
             register_optimizer_step_pre_hook(self._before_step),
             register_optimizer_step_post_hook(self._after_step),
-        ):
-            self._restore.append(handle.remove)
+        ]
+        self._restore += [handle.remove for handle in self._handles]
+
+    def intact(self) -> bool:
+        """Whether our hooks on optimisers are still there: anyone may clear them."""
+        there = [handle.hooks_dict_ref() for handle in self._handles]
+        return all(
+            hooks is not None and handle.id in hooks
+            for handle, hooks in zip(self._handles, there, strict=True)
+        )
 
     def remove(self) -> None:
         """Stop listening, and put back what was there."""
@@ -166,7 +178,9 @@ class Listener:
                 return original(*args, **kwargs)
             args, kwargs, over_parameters = _with_inputs_listed(args, kwargs)
             if not over_parameters:
-                return original(*args, **kwargs)
+                derivative = original(*args, **kwargs)
+                self._note_derivative(args, kwargs, derivative)
+                return derivative
             token, finished = self._begin(self._grad_call, args, kwargs), False
             gradients: Any = ()
             try:
@@ -222,6 +236,13 @@ class Listener:
         # A disabled scaler returns what it was given.
         if isinstance(outputs, Tensor) and result is not outputs:
             self._scaled.append(ScaledLoss(outputs.detach(), weakref.ref(result), scaler))
+
+    @uncompiled
+    def _note_derivative(self, args: Any, kwargs: Any, gradients: Any) -> None:
+        """Tell the sink of a gradient with respect to data that can be part of a loss."""
+        if (args[4] if len(args) > 4 else kwargs.get("create_graph")) is True:
+            outputs = args[0] if args else kwargs["outputs"]
+            self._sink.derivative_taken(_as_tuple(outputs), _as_tuple(gradients))
 
     @uncompiled
     def _begin(self, describe: Callable[..., BackwardCall], args: Any, kwargs: Any) -> Any:

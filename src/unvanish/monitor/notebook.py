@@ -15,7 +15,7 @@ from unvanish.diagnose import diagnose
 from unvanish.diagnose.config import load_config
 from unvanish.errors import StorageError
 from unvanish.i18n import _
-from unvanish.monitor.program import INTERRUPTED, Outcome
+from unvanish.monitor.program import outcome_of
 from unvanish.monitor.schedule import DEFAULT_EVERY, Schedule, WatchOptions
 from unvanish.monitor.session import Session
 from unvanish.monitor.voice import stderr_lines
@@ -50,8 +50,9 @@ class watch:  # noqa: N801  # used like a function, as contextlib's are
         """
         self.diagnosis: Diagnosis | None = None
         self.saved: Path | None = None
-        self._options = WatchOptions(Schedule(every), probe)
         self._start = Path.cwd()
+        kept = self._start / ".unvanish" if save else None
+        self._options = WatchOptions(Schedule(every), probe, store=kept)
         self._config = load_config(self._start)
         self._save = save
         self._quiet = quiet
@@ -82,7 +83,7 @@ class watch:  # noqa: N801  # used like a function, as contextlib's are
         session, self._session = self._session, None
         assert session is not None
         session.end()
-        run = session.run(_outcome(error))
+        run = session.run(outcome_of(error))
         if not run.models:
             if error is None:
                 raise session.nothing_seen().error()
@@ -105,12 +106,3 @@ class watch:  # noqa: N801  # used like a function, as contextlib's are
 
     def _repr_html_(self) -> str:
         return f"<pre>{html.escape(repr(self))}</pre>"
-
-
-def _outcome(error: BaseException | None) -> Outcome:
-    if error is None:
-        return Outcome("finished", 0)
-    line = f"{type(error).__name__}: {error}".splitlines()[0]
-    if isinstance(error, KeyboardInterrupt):
-        return Outcome("interrupted", INTERRUPTED, line)
-    return Outcome("exited" if isinstance(error, SystemExit) else "crashed", 1, line)

@@ -42,6 +42,16 @@ class Outcome:
     error: str | None = None
 
 
+def outcome_of(error: BaseException | None) -> Outcome:
+    """Return how a block ended that `error` left, None if nothing did."""
+    if error is None:
+        return Outcome("finished", 0)
+    line = f"{type(error).__name__}: {error}".splitlines()[0]
+    if isinstance(error, KeyboardInterrupt):
+        return Outcome("interrupted", INTERRUPTED, line)
+    return Outcome("exited" if isinstance(error, SystemExit) else "crashed", 1, line)
+
+
 class Program(ABC):
     """What the user asked to run, with its arguments."""
 

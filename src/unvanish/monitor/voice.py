@@ -1,9 +1,16 @@
-"""The few lines that are printed while a script runs, on the stderr that it started with."""
+"""What is said while a script runs: on the stderr that it started with, or as warnings."""
 
 from __future__ import annotations
 
+import logging
 import sys
+import warnings
 from collections.abc import Callable
+
+from unvanish.errors import UnvanishWarning
+
+LOGGER = logging.getLogger("unvanish")
+LOGGER.addHandler(logging.NullHandler())  # Python warnings are on the terminal already
 
 
 def stderr_lines() -> Callable[[str], None]:
@@ -17,3 +24,12 @@ def stderr_lines() -> Callable[[str], None]:
             return
 
     return say
+
+
+def warn(text: str) -> None:
+    """Say `text` as a Python warning and in the log. Never raises, also where warnings do."""
+    LOGGER.warning(text)
+    try:
+        warnings.warn(text, UnvanishWarning, stacklevel=2)
+    except UnvanishWarning:  # they are errors here (-W error), and training must go on
+        return

@@ -12,7 +12,7 @@ import math
 import threading
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
@@ -90,11 +90,9 @@ class Watcher:
         self.failed = False
         self.lock = threading.RLock()
         self.log = CallLog()
-        self._names = NameBook(script_name)
-        self._sites = Sites(schedule, self.lanes)
-        self.ledger = Ledger(
-            self.lanes, self._sites, self._names, sampled=sampled, forget=self._forget_calls
-        )
+        self._schedule = schedule
+        self._sampled = sampled
+        self._begin_ledger()
         self._probe = probe
         self._limit = limit
         self._say = say
@@ -109,6 +107,29 @@ class Watcher:
     def start(self) -> None:
         """Begin to record module calls."""
         self.log.install()
+        self.log.active = True
+
+    def _begin_ledger(self) -> None:
+        self._names = NameBook(script_name)
+        self._sites = Sites(self._schedule, self.lanes)
+        self.ledger = Ledger(
+            self.lanes,
+            self._sites,
+            self._names,
+            sampled=self._sampled,
+            forget=self._forget_calls,
+        )
+
+    @_never_raises
+    def begin_anew(self) -> None:
+        """Forget all that was seen."""
+        self.ledger.drop()
+        self.lanes.clear()
+        self._snapshots.clear()
+        self._seen_bad_loss = False
+        self._begin_ledger()
+        self.log.clear()
+        self._log_mark = 0
         self.log.active = True
 
     def stop(self) -> None:
@@ -198,6 +219,8 @@ class Watcher:
         if token.tracer is not None:
             self._keep(token.one, token.tracer, token.loss_scale)
         self._log_mark = len(self.log.calls)
+        if not token.one.auxiliary:
+            self.log.derivatives.clear()
         self.ledger.add(token.one)
         self._tune()
 
@@ -219,6 +242,9 @@ class Watcher:
             tracer = BackwardTracer(roots, self.log, self._names, options)
         except NoSignalError:
             return None
+        if not one.auxiliary:
+            tracer.note_leftover(self.ledger.parameters())
+            tracer.take_derivatives()
         self._sites.traced(one.site)
         self.device = self.device or _name_of_device(roots[0].device)
         return tracer
@@ -243,6 +269,12 @@ class Watcher:
         bad = isinstance(one.loss, float) and not math.isfinite(one.loss)
         first, self._seen_bad_loss = bad and not self._seen_bad_loss, self._seen_bad_loss or bad
         return first
+
+    @_never_raises
+    def derivative_taken(self, outputs: Sequence[object], gradients: Sequence[Any]) -> None:
+        """Take note of a derivative that will be part of a loss."""
+        if self.log.active:
+            self.log.derivatives.note(outputs, gradients)
 
     # --- the optimiser's step -----------------------------------------------------------------
 

@@ -19,6 +19,7 @@ from unvanish import codec
 from unvanish.records import (
     Diagnosis,
     Finding,
+    Incident,
     MainPath,
     ModelDiagnosis,
     ModelRun,
@@ -84,6 +85,25 @@ def _run(run: Run) -> dict[str, Any]:
         "error": run.error,
         "notes": run.notes,
         "seconds": run.seconds,
+        "alarms": [_finding(alarm) for alarm in run.alarms],
+        "incidents": [_incident(incident) for incident in run.incidents],
+    }
+
+
+def _incident(incident: Incident) -> dict[str, Any]:
+    """Return `incident` without its readings and traces: the run itself holds those that matter."""
+    return {
+        "step": incident.step,
+        "seen_at": incident.seen_at,
+        "kind": incident.kind,
+        "quantity": incident.quantity,
+        "value": incident.value,
+        "usual": incident.usual,
+        "model": incident.model,
+        "parameter": incident.parameter,
+        "guilty": incident.guilty,
+        "command": incident.command,
+        "steps": [_step(step) for step in incident.steps],
     }
 
 
@@ -113,6 +133,13 @@ def _step(step: StepRecord) -> dict[str, Any]:
         "loss": step.loss,
         "sampled": step.sampled,
         "skipped": step.skipped,
+        "backwards": step.backwards,
+        "phase": step.phase,
+        "loss_scale": step.loss_scale,
+        "clip_log10": step.clip_log10,
+        "lr": step.lr,
+        "rank": step.rank,
+        "gradient_log10": step.gradient_log10,
     }
 
 

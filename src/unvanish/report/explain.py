@@ -27,6 +27,7 @@ def explanation(picture: str) -> Explanation:
         "recurrence": _recurrence,
         "forward": _forward,
         "parameters": _parameters,
+        "prediction": _prediction,
     }[picture]()
 
 
@@ -182,6 +183,32 @@ def _parameters() -> Explanation:
                 "Below: the size of the optimiser's step against the size of the weights. Around"
                 " −3 (a thousandth) is usual; a layer far below the others hardly moves, one at"
                 " −1 or above is thrown about. Adam rescales small gradients, SGD does not."
+            ),
+        ),
+    )
+
+
+def _prediction() -> Explanation:
+    return Explanation(
+        _("Predicted against measured"),
+        _("What theory expects of random weights of this size, beside what was measured."),
+        (
+            _(
+                "The lines show how much of the gradient at the network's output is left at each"
+                " layer's input: as measured, and as mean-field theory predicts it from the sizes"
+                " of weights and biases, the activations and the norms. The scale counts powers of"
+                " ten."
+            ),
+            _(
+                "The band holds nine of ten networks whose weights are drawn at random with these"
+                " sizes. It widens toward the input, as every layer adds its own chance."
+            ),
+            _(
+                "A network inside the band does what its initialisation makes it do: to change the"
+                " gradient, change the sizes of the weights, the activation or the norms. One"
+                " outside has something that chance does not explain: trained weights, wrong"
+                " shapes, dead or saturated units. Crosses mark layers that theory says nothing"
+                " of, or that it is not to be trusted with."
             ),
         ),
     )

@@ -20,7 +20,7 @@ from unvanish.records import (
     Verdict,
     Where,
 )
-from unvanish.report import layers
+from unvanish.report import layers, prediction
 from unvanish.report.layers import Row
 
 LONGEST_TITLE = 300  # characters
@@ -154,11 +154,12 @@ def rows(one: Focus) -> list[Row]:
     """Return the rows of the table of layers at the step in focus."""
     if one.trace is None:
         return []
-    return layers.rows(one.trace.layers, one.diagnosis.findings, one.run.always_dead)
+    trace = one.trace
+    return layers.rows(trace.layers, one.diagnosis.findings, one.run.always_dead, trace.predictions)
 
 
 def accounts(trace: Trace) -> list[str]:
-    """Say what the signal loses from the loss to the source, to which factors; and the probe."""
+    """Say what the signal loses on its way to the source, to which factors; the probe; theory."""
     found = []
     path, probe = trace.main_path, trace.probe
     whole = path.source_level_log10 - path.root_level_log10 if path is not None else math.nan
@@ -183,7 +184,7 @@ def accounts(trace: Trace) -> list[str]:
             high=words.times(probe.high_log10),
         )
         found.append(text)
-    return found
+    return [*found, *prediction.sentences(trace)]
 
 
 def ending(run: Run) -> str:
@@ -194,6 +195,8 @@ def ending(run: Run) -> str:
         "exited": _("called exit, code {code}"),
         "crashed": _("crashed: {error}"),
         "interrupted": _("interrupted"),
+        "running": _("still running"),
+        "killed": _("killed: it left no end"),
     }[run.ending]
     return text.format(code=run.exit_code, error=words.printable(run.error or ""))
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from unvanish import words
 from unvanish.i18n import _
-from unvanish.records import Finding, LayerSignal, MainPath, Where
+from unvanish.records import Finding, LayerPrediction, LayerSignal, MainPath, Where
 
 # Shares from which a row is flagged. They decide what is shown, never what is found.
 SATURATED = 0.1
@@ -35,6 +36,7 @@ class Row:
     signal: LayerSignal
     codes: tuple[str, ...] = ()  # of the findings that point here
     flags: tuple[Flag, ...] = ()
+    predicted_log10: float | None = None  # the gain that theory predicts
 
     @property
     def rows(self) -> tuple[Row, ...]:
@@ -95,6 +97,7 @@ def rows(
     layers: Sequence[LayerSignal],
     findings: Sequence[Finding] = (),
     always_dead: Mapping[str, float] | None = None,
+    predictions: Sequence[LayerPrediction] = (),
 ) -> list[Row]:
     """Return a row for each of `layers`, marked with the codes of the findings that point there.
 
@@ -102,10 +105,38 @@ def rows(
     where it has none, those of the one batch count.
     """
     found = []
-    for signal in layers:
+    predicted = _predicted(layers, predictions)
+    for signal, gain in zip(layers, predicted, strict=True):
         here = (finding.code for finding in findings if _points_at(finding.where, signal))
         dead = (always_dead or {}).get(f"{signal.module}#{signal.call}", signal.dead_share)
-        found.append(Row(signal, tuple(dict.fromkeys(here)), flags(signal, dead)))
+        found.append(Row(signal, tuple(dict.fromkeys(here)), flags(signal, dead), gain))
+    return found
+
+
+def _predicted(
+    layers: Sequence[LayerSignal], predictions: Sequence[LayerPrediction]
+) -> list[float | None]:
+    """Return the predicted gain of each layer; None: not predicted, or not told apart.
+
+    A module call has the gain of all its ops. Functional ops of one name in one module stand in
+    forward order in both lists, and are matched only where both have as many.
+    """
+    calls: dict[tuple[str | None, int], list[LayerPrediction]] = {}
+    for one in predictions:
+        calls.setdefault((one.module, one.call), []).append(one)
+    counts = Counter((layer.module, layer.call, layer.op) for layer in layers)
+    seen: Counter[tuple[str, int, str | None]] = Counter()
+    found: list[float | None] = []
+    for layer in layers:
+        key = (layer.module, layer.call, layer.op)
+        here = calls.get(key[:2], [])
+        if layer.op is not None:
+            here = [one for one in here if one.op == layer.op]
+            here = here[seen[key] : seen[key] + 1] if len(here) == counts[key] else []
+        seen[key] += 1
+        gains = [one.predicted_log10 for one in here]
+        known = [gain for gain in gains if gain is not None]
+        found.append(_sum(known) if known and len(known) == len(gains) else None)
     return found
 
 

@@ -19,6 +19,7 @@ PICTURES = (
     "loss",
     "parameters",
     "forward",
+    "prediction",
 )
 
 
@@ -47,4 +48,6 @@ def draw(name: str, one: Focus) -> go.Figure | None:
             return figures.parameters(trace)
         case "forward":
             return figures.forward(trace)
+        case "prediction":
+            return figures.prediction(trace)
     raise ValueError(f"no picture is called {name!r}")

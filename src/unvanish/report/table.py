@@ -15,13 +15,14 @@ from unvanish.report.layers import Fold, Row, Scale, factor_parts
 
 _BAR_FROM = 100  # columns of terminal from which levels are drawn as bars too
 _BAR = 16
-_NAME, _TYPE, _LEVEL, _GAIN, _LOG, _FACTORS, _NOTES = range(7)
+_NAME, _TYPE, _LEVEL, _GAIN, _THEORY, _LOG, _FACTORS, _NOTES = range(8)
+_NUMBERS = frozenset({_LEVEL, _GAIN, _THEORY, _LOG})
 # How far texts shrink where room is short, in this order; numbers never do.
 _SHRINK = (
     *((_FACTORS, 24), (_NAME, 24), (_TYPE, 12), (_NOTES, 18)),
     *((_FACTORS, 16), (_NAME, 14), (_TYPE, 8), (_NOTES, 13)),
 )
-_GIVE_UP_FIRST = (_LOG, _TYPE, _FACTORS)  # where even that is too wide
+_GIVE_UP_FIRST = (_LOG, _THEORY, _TYPE, _FACTORS)  # where even that is too wide
 
 
 def layer_table(folded: Sequence[Row | Fold], width: int) -> Iterator[RenderableType]:
@@ -33,9 +34,13 @@ def layer_table(folded: Sequence[Row | Fold], width: int) -> Iterator[Renderable
         for line in folded
     ]
     scale = Scale(every) if width >= _BAR_FROM else None
-    heads = (_("layer"), _("type"), _("level"), _("gain"), _("log₁₀"), _("factors"), _("notes"))
+    heads = (
+        *(_("layer"), _("type"), _("level"), _("gain"), _("theory")),
+        *(_("log₁₀"), _("factors"), _("notes")),
+    )
     room = width - (_BAR + 2 if scale else 0)
-    widths = _widths([heads, *(cell for cell in cells if cell)], room)
+    predicted = any(row.predicted_log10 is not None for row in every)
+    widths = _widths([heads, *(cell for cell in cells if cell)], room, predicted)
     table = _empty(widths, heads, scale is not None)
     for line, texts in zip(folded, cells, strict=True):
         if isinstance(line, Fold):
@@ -63,16 +68,22 @@ def _cells(row: Row, repeated: bool) -> tuple[str, ...]:
         words.printable(signal.type),
         words.level(signal.level_log10),
         words.times(signal.gain_log10),
+        "" if row.predicted_log10 is None else words.times(row.predicted_log10),
         words.decades(signal.gain_log10),
         ", ".join(factor_parts(signal)),
         ", ".join([*row.codes, *(flag.text for flag in row.flags)]),
     )
 
 
-def _widths(lines: Sequence[Sequence[str]], room: int) -> dict[int, int]:
-    """Return the width of each column that has a place in `room`: as wide as its texts, or less."""
+def _widths(lines: Sequence[Sequence[str]], room: int, predicted: bool) -> dict[int, int]:
+    """Return the width of each column that has a place in `room`: as wide as its texts, or less.
+
+    The column of theory is there only if something is `predicted`.
+    """
     natural = [max(words.width(line[column]) for line in lines) for column in range(len(lines[0]))]
     widths = dict(enumerate(natural))
+    if not predicted:
+        del widths[_THEORY]
     widths[_FACTORS] = min(widths[_FACTORS], 34)
     widths[_NOTES] = min(widths[_NOTES], 30)
     for column, least in _SHRINK:
@@ -80,7 +91,7 @@ def _widths(lines: Sequence[Sequence[str]], room: int) -> dict[int, int]:
             widths[column] = min(widths[column], max(least, widths[column] - excess))
     for column in _GIVE_UP_FIRST:
         if _total(widths) > room:
-            del widths[column]
+            widths.pop(column, None)
     return widths
 
 
@@ -96,8 +107,8 @@ def _empty(widths: Mapping[int, int], heads: Sequence[str] | None, bars: bool) -
         table.add_column(
             Text(heads[column] if heads else ""),
             width=width,
-            justify="right" if column in {_LEVEL, _GAIN, _LOG} else "left",
-            no_wrap=column in {_NAME, _TYPE, _LEVEL, _GAIN, _LOG},
+            justify="right" if column in _NUMBERS else "left",
+            no_wrap=column in {_NAME, _TYPE, *_NUMBERS},
         )
         if column == _LEVEL and bars:
             table.add_column(Text(""), width=_BAR)
@@ -109,7 +120,7 @@ def _styled(row: Row, column: int, text: str) -> Text:
         return Text(text, style="bold")
     if column == _NOTES and text:
         return Text(text, style="bold red" if row.codes else "yellow")
-    if column in {_TYPE, _LOG}:
+    if column in {_TYPE, _LOG, _THEORY}:
         return Text(text, style="dim")
     return Text(text)
 

@@ -16,7 +16,7 @@ from rich.text import Text
 from unvanish import words
 from unvanish.i18n import _
 from unvanish.records import Diagnosis, Evidence, Finding, Trace
-from unvanish.report import evidence, focus, layers
+from unvanish.report import evidence, focus, incidents, layers
 from unvanish.report.encodable import Encodable
 from unvanish.report.focus import Focus
 from unvanish.report.table import layer_table
@@ -57,6 +57,7 @@ class Report:
             if one is found[0] or one.diagnosis.verdict != "healthy":
                 yield from _model(one, min(width, WIDEST), several)
         yield from _findings(self.diagnosis, several)
+        yield from incidents.lines(self.diagnosis.run)
         yield from _degradations(self.diagnosis)
         yield from _next(self.diagnosis, self.saved, width)
 
@@ -163,7 +164,8 @@ def _degradations(diagnosis: Diagnosis) -> Iterator[RenderableType]:
 def _next(diagnosis: Diagnosis, saved: Path | None, width: int) -> Iterator[RenderableType]:
     commands: list[tuple[str, str]] = []
     if saved is not None:
-        name = saved.stem if saved.parent.name == ".unvanish" else shlex.quote(str(saved))
+        kept = saved.parent.name == ".unvanish"
+        name = diagnosis.run.id if kept else shlex.quote(str(saved))
         commands.append((f"unvanish report {name} -o report.html", _("the pictures")))
     gravest = diagnosis.findings[0] if diagnosis.findings else None
     if gravest is not None and gravest.verdict != "healthy":

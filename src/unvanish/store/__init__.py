@@ -1,13 +1,39 @@
-"""Runs on disk: one file a run, `<id>.run`, in the `.unvanish` directory.
+"""Runs on disk, under `.unvanish` of the directory where they were started.
 
-A file is written under a temporary name, flushed to the disk and renamed, so that a reader never
-sees half a run, and two writers cannot disturb each other: their ids differ. Whatever may have
-written a file, reading it runs no code (see `codec`).
+    contract.py   what any store promises
+    schema.py     the tables of the database, and migrations
+    database.py   the store in use: one SQLite file, `runs.db`
+    files.py      one run in a file of its own, `<id>.run`
+    directory.py  both together: saving, finding, listing
+    identity.py   names of runs
+
+A run is added to while it goes on, so that a killed process loses its last sample at most, and
+others read at the same time. Whatever may have written a record, reading it runs no code (see
+`codec`). The promises stand in docs/store.md.
 """
 
 from __future__ import annotations
 
-from unvanish.store.files import SUFFIX, RunSummary, load, runs, save
+from unvanish.store.contract import Batch, Progress, RunStore, RunSummary, RunWriter
+from unvanish.store.database import NAME as DATABASE
+from unvanish.store.database import Database
+from unvanish.store.directory import begin, database_of, load, runs, save
+from unvanish.store.files import SUFFIX
 from unvanish.store.identity import new_id
 
-__all__ = ["SUFFIX", "RunSummary", "load", "new_id", "runs", "save"]
+__all__ = [
+    "DATABASE",
+    "SUFFIX",
+    "Batch",
+    "Database",
+    "Progress",
+    "RunStore",
+    "RunSummary",
+    "RunWriter",
+    "begin",
+    "database_of",
+    "load",
+    "new_id",
+    "runs",
+    "save",
+]

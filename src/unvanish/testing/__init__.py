@@ -18,18 +18,18 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from unvanish.testing.case import Answer, Case, Experiment, Kind
     from unvanish.testing.catalogue import case, cases
+    from unvanish.testing.experiment import Answer, Case, Experiment, Kind
     from unvanish.testing.healthy import UnhealthyError, assert_healthy
     from unvanish.testing.verdict import Judgement, judge, watched
 
 # name -> module that defines it
 _PUBLIC = {
-    "Answer": "unvanish.testing.case",
-    "Case": "unvanish.testing.case",
-    "Experiment": "unvanish.testing.case",
+    "Answer": "unvanish.testing.experiment",
+    "Case": "unvanish.testing.experiment",
+    "Experiment": "unvanish.testing.experiment",
     "Judgement": "unvanish.testing.verdict",
-    "Kind": "unvanish.testing.case",
+    "Kind": "unvanish.testing.experiment",
     "UnhealthyError": "unvanish.testing.healthy",
     "assert_healthy": "unvanish.testing.healthy",
     "case": "unvanish.testing.catalogue",

@@ -9,7 +9,7 @@ from functools import cache
 from unvanish.errors import UnknownNameError
 from unvanish.i18n import _
 from unvanish.testing import corpus
-from unvanish.testing.case import Case
+from unvanish.testing.experiment import Case
 
 
 @cache

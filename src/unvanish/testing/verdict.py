@@ -11,7 +11,7 @@ from unvanish.monitor.program import Outcome
 from unvanish.monitor.schedule import Schedule, WatchOptions
 from unvanish.monitor.session import Session
 from unvanish.records import Diagnosis, Finding, Run, Severity, Training, Verdict
-from unvanish.testing.case import Answer, Case, Experiment
+from unvanish.testing.experiment import Answer, Case, Experiment
 
 
 @dataclass(frozen=True)

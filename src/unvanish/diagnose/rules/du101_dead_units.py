@@ -69,7 +69,7 @@ def check(view: View) -> Sequence[Finding]:
 def _severity(view: View, layer: DeadLayer) -> Severity:
     if view.training.not_working or (layer.share == 1 and layer.row.on_main_path):
         return "error"  # nothing in front of a wholly dead layer learns, even if the loss falls
-    return "info" if view.training.works else "warning"
+    return "info" if view.training.works and not view.training.rests_high else "warning"
 
 
 def _finding(view: View, layer: DeadLayer, severity: Severity, count: int) -> Finding:

@@ -1,20 +1,28 @@
-"""UR102: the step is not what the gradient of this batch gives.
+"""UR102: the step does not take the gradient of this batch.
 
 ## What it finds
 
-Under plain or momentum SGD the size of a step follows from the gradient and the learning rate. The
-rule compares the two. Steps that grow beyond it from step to step: gradients accumulate over the
-whole run, since zero_grad() is missing. Steps a thousand times smaller: something (clipping before
-unscaling) eats the gradient.
+The gradient that the optimiser finds in `.grad` when it steps, against the one that the backward
+pass has just given. Two faults show there, under any optimiser:
+
+- `.grad` still holds the gradient of earlier steps when the first backward of a step begins:
+  gradients add up over the whole run, since zero_grad() is missing;
+- next to nothing of the gradient is left when the step begins: something took it. Where a gradient
+  scaler is at work, that is clipping before unscaling: what is left, times the loss scale, is the
+  clipping bound.
 
 ## Why it matters
 
-Every single backward pass is right, so gradients look fine; what is done with them is wrong.
+Every single backward pass is right, so gradients look fine; what is done with them is wrong. Summed
+gradients make each step longer than the one before, and in a direction that is out of date, until
+training diverges. Steps of a 65536th of the gradient do not move anything.
 
 ## Known problems
 
-Momentum may multiply a step by 1 / (1 - momentum), accumulation on purpose by the number of
-micro-batches: both are allowed for. Optimisers that rescale (Adam) hide it, and are not judged.
+Several backward passes before one step (micro-batches) are no fault: only what is there before the
+first of them counts. Clipping on purpose takes a factor of ten or a hundred, more where the signal
+explodes: without a gradient scaler only a loss of a factor of a thousand counts, while training
+does not work and the signal does not explode.
 
 ## Example
 
@@ -40,79 +48,110 @@ from collections.abc import Sequence
 from statistics import median
 
 from unvanish.diagnose.rule import Rule
+from unvanish.diagnose.sickness import later_codes
 from unvanish.diagnose.view import TraceView, View
 from unvanish.i18n import _
-from unvanish.records import Evidence, Finding, OptimizerFacts, Where
+from unvanish.records import Evidence, Finding, StepGradient, Where
 from unvanish.words import times
+
+_LATER = 2  # looks after the first step that must find gradients left over
+_Seen = list[tuple[TraceView, StepGradient]]
 
 
 def check(view: View) -> Sequence[Finding]:
-    """Fire if the steps of SGD are steadily larger, or far smaller, than their gradients give."""
-    optimizer = view.optimizer
-    if optimizer is None or optimizer.name != "SGD":
+    """Fire if steps take gradients of earlier steps as well, or next to nothing of their own."""
+    seen = [(trace, trace.trace.taken) for trace in view.traces if trace.trace.taken is not None]
+    return _adding_up(view, seen) or _eaten(view, seen)
+
+
+def _adding_up(view: View, seen: _Seen) -> list[Finding]:
+    first = view.traces[0].step if view.traces else 0
+    later = [
+        (trace, taken, left)
+        for trace, taken in seen
+        if trace.step > first and (left := taken.leftover_log10) is not None
+    ]
+    if len(later) < _LATER or not all(_counts(taken, left, view) for _t, taken, left in later):
         return []
-    seen = [(trace, e) for trace in view.traces if (e := _excess(trace)) is not None]
-    if len(seen) < 2:
-        return []
-    bound = _allowed(view, optimizer)
-    later = seen[1:]
-    grown = [(trace, e) for trace, e in later if e > bound]
-    if len(later) >= 2 and len(grown) > len(later) / 2 and seen[0][1] <= bound:
+    trace = later[0][0]
+    title = _(
+        "Gradients add up from step to step: when a backward begins, the gradient of earlier steps"
+        " is still there, {ratio} of the fresh one (median)."
+    )
+    excess = median(min(left - taken.fresh_log10, 300.0) for _t, taken, left in later)
+    remedy = _("Call optimizer.zero_grad() before each backward.")
+    evidence = Evidence("leftover_over_fresh_log10", excess, view.limit("leftover-least"))
+    return [_finding(view, trace, title.format(ratio=times(excess)), remedy, evidence)]
+
+
+def _counts(taken: StepGradient, left: float, view: View) -> bool:
+    if left == -math.inf:
+        return False
+    return not left - taken.fresh_log10 < view.limit("leftover-least")  # NaN counts
+
+
+def _eaten(view: View, seen: _Seen) -> list[Finding]:
+    if seen and all(
+        taken.taken_log10 == -math.inf and math.isfinite(taken.fresh_log10) for _t, taken in seen
+    ):
         title = _(
-            "Steps grow to {ratio} of what the gradient of the batch gives: gradients add up from"
-            " step to step."
+            "The gradient is 0 when the optimiser steps, though the backward gave one: it is zeroed"
+            " in between."
         )
-        remedy = _("Call optimizer.zero_grad() before each backward.")
-        greatest = max(e for _trace, e in grown)
-        return [_finding(view, (grown[0][0], greatest), title, remedy, bound)]
-    least = view.limit("step-share-least")
-    if view.training.not_working and all(e <= least for _trace, e in seen):
-        title = _("Steps are {ratio} of what the gradient gives: something takes the rest.")
-        remedy = _("Unscale before clipping (scaler.unscale_(optimizer)), or clip less.")
-        return [_finding(view, seen[0], title, remedy, least)]
-    return []
+        remedy = _("Call optimizer.zero_grad() before the backward, not between backward and step.")
+        evidence = Evidence("taken_over_fresh_log10", -math.inf, view.limit("step-share-least"))
+        return [_finding(view, seen[0][0], title, remedy, evidence)]
+    shares = [
+        (trace, taken, share)
+        for trace, taken in seen
+        if math.isfinite(share := taken.taken_log10 - taken.fresh_log10)
+    ]
+    if len(shares) < min(2, len(view.traces)) or not shares:
+        return []
+    if all(_clipped_scaled(trace, taken, share, view) for trace, taken, share in shares):
+        title = _(
+            "The optimiser takes {ratio} of the gradient: it was clipped before it was unscaled, at"
+            " a bound that the loss scale of {scale:g} makes as much too small."
+        )
+        scale = shares[0][0].trace.loss_scale
+        bound = view.limit("scaled-share-least")
+    elif (
+        view.training.not_working
+        and view.exploding is None
+        and all(share <= view.limit("step-share-least") for _t, _taken, share in shares)
+    ):
+        title = _("The optimiser takes {ratio} of the gradient: something takes the rest.")
+        scale, bound = 1.0, view.limit("step-share-least")
+    else:
+        return []
+    share = median(share for _t, _taken, share in shares)
+    remedy = _("Unscale before clipping (scaler.unscale_(optimizer)), or clip less.")
+    evidence = Evidence("taken_over_fresh_log10", share, bound)
+    text = title.format(ratio=times(share), scale=scale)
+    return [_finding(view, shares[0][0], text, remedy, evidence)]
 
 
-def _allowed(view: View, optimizer: OptimizerFacts) -> float:
-    """Decades by which a step may exceed the gradient's: momentum, micro-batches, and a margin."""
-    momentum = min(optimizer.momentum or 0.0, 0.999)
-    backwards = max((record.backwards for record in view.model.steps), default=1)
-    return view.limit("step-share-margin") - math.log10(1 - momentum) + math.log10(backwards)
+def _clipped_scaled(trace: TraceView, taken: StepGradient, share: float, view: View) -> bool:
+    """Whether a scaler is at work and less is left than any sensible bound would leave."""
+    scaled = trace.trace.phase == "scaled" and trace.trace.loss_scale > 1.0
+    small = taken.taken_log10 <= view.limit("clipping-bound-least")
+    return scaled and small and share <= view.limit("scaled-share-least")
 
 
-def _excess(trace: TraceView) -> float | None:
-    """The median over layers of log10 of step over (learning rate times gradient)."""
-    scale = math.log10(trace.trace.loss_scale) if trace.trace.loss_scale > 0 else 0.0
-    found = []
-    for row in trace.trace.layers:
-        values = (row.update_ratio_log10, row.weight_log10, row.grad_log10)
-        if row.lr is None or row.lr <= 0 or any(v is None or not math.isfinite(v) for v in values):
-            continue
-        update, weight, gradient = (value or 0.0 for value in values)
-        found.append(update + weight - gradient + scale - math.log10(row.lr))
-    return median(found) if found else None
-
-
-def _finding(
-    view: View, seen: tuple[TraceView, float], title: str, remedy: str, threshold: float
-) -> Finding:
-    trace, excess = seen
+def _finding(view: View, trace: TraceView, title: str, remedy: str, evidence: Evidence) -> Finding:
     return Finding(
         code="UR102",
         family="UR",
         verdict="update-size",
         severity="error" if view.training.not_working else "warning",
-        title=title.format(ratio=times(excess)),
+        title=title,
         where=Where(),
         factor=None,
-        evidence=(
-            Evidence("step_over_gradient_log10", excess, threshold),
-            Evidence("training", view.training.state),
-        ),
+        evidence=(evidence, Evidence("training", view.training.state)),
         remedy=remedy,
         model=view.model.name,
         step=trace.step,
-        explains=("UR101", "DU101", "NF101"),
+        explains=("UR101", "UR104", "DU101", "FS101", "NF101", *later_codes(view, trace.step)),
     )
 
 
@@ -122,5 +161,10 @@ RULE = Rule(
     title="steps that do not follow from the gradient",
     check=check,
     documentation=__doc__,
-    thresholds=("step-share-margin", "step-share-least"),
+    thresholds=(
+        "leftover-least",
+        "scaled-share-least",
+        "clipping-bound-least",
+        "step-share-least",
+    ),
 )

@@ -71,10 +71,10 @@ def gains_of(structure: Structure) -> dict[str, float] | None:
     """The gain of each weight by name; None where there is no layer, or one has no gain."""
     gains: dict[str, float] = {}
     for layer in redrawable(structure):
-        gain = signal_gain(structure.activation(layer.before))
+        gain = signal_gain(structure.activation(layer.after if layer.first else layer.before))
         if gain is None or (layer.before is not None and layer.before.name == "exp"):
             return None
-        gains[layer.weight] = 1.0 if layer.last else gain
+        gains[layer.weight] = gain
     return gains or None
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from unvanish.testing.case import Case, Experiment
+from unvanish.testing.experiment import Case, Experiment
 
 own = partial(Case, group="own")
 

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim import Adam
 
-from unvanish.testing.case import Batch, Experiment
 from unvanish.testing.corpus import own, own_healthy
 from unvanish.testing.data import digits, minibatches
+from unvanish.testing.experiment import Batch, Experiment
 from unvanish.testing.nets import mlp
 
 NOISE = 16

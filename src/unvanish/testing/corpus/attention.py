@@ -10,10 +10,10 @@ from torch.nn import functional
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
-from unvanish.testing.case import Batch, Experiment
 from unvanish.testing.corpus import own, own_healthy
 from unvanish.testing.corpus.classify import adam, classifier, sgd
 from unvanish.testing.data import excerpts, minibatches, prose
+from unvanish.testing.experiment import Batch, Experiment
 from unvanish.testing.nets import TokenEncoder, mlp
 
 CHARACTERS, CONTEXT = 96, 32

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim import SGD, Adam, Optimizer
 
-from unvanish.testing.case import Batch, Experiment
 from unvanish.testing.data import Pair, accuracy, digits, minibatches
+from unvanish.testing.experiment import Batch, Experiment
 
 Optimise = Callable[..., Optimizer]
 

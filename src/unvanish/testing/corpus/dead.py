@@ -7,9 +7,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from unvanish.records import Verdict
-from unvanish.testing.case import Batch, Case, Experiment
 from unvanish.testing.corpus.classify import adam, classifier, sgd
 from unvanish.testing.data import always, digits
+from unvanish.testing.experiment import Batch, Case, Experiment
 from unvanish.testing.nets import dead_units, init, mlp
 
 

@@ -8,13 +8,13 @@ from collections import OrderedDict
 import torch
 from torch import Tensor, nn
 
-from unvanish.testing.case import Experiment
 from unvanish.testing.corpus import own, own_healthy
 from unvanish.testing.corpus.attention import language_model
 from unvanish.testing.corpus.classify import adam, classifier, cross_entropy, sgd
 from unvanish.testing.corpus.healthy import Rows
 from unvanish.testing.corpus.vanishing import LastState
 from unvanish.testing.data import accuracy, always, digits, pixels, standard, tumours
+from unvanish.testing.experiment import Experiment
 from unvanish.testing.nets import Residual, he, init, lecun, mlp, unit_normal
 
 

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim import SGD, Adam, Optimizer
 
-from unvanish.testing.case import Batch, Experiment
 from unvanish.testing.corpus import own, own_healthy
 from unvanish.testing.data import digits, minibatches
+from unvanish.testing.experiment import Batch, Experiment
 from unvanish.testing.nets import init
 
 TIMES = 50

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim import Adam
 
-from unvanish.testing.case import Batch, Experiment
 from unvanish.testing.corpus import own, own_healthy
 from unvanish.testing.corpus.classify import adam, sgd
 from unvanish.testing.data import digits, minibatches, pixels
+from unvanish.testing.experiment import Batch, Experiment
 from unvanish.testing.nets import he, init, mlp
 
 

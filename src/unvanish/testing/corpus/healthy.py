@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from unvanish.testing.case import Batch, Case, Experiment
 from unvanish.testing.corpus.classify import adam, classifier, cross_entropy, sgd
 from unvanish.testing.corpus.vanishing import LastState
 from unvanish.testing.data import digits
+from unvanish.testing.experiment import Batch, Case, Experiment
 from unvanish.testing.nets import he, init, mlp
 
 

@@ -12,9 +12,9 @@ from functools import partial
 from torch import nn
 
 from unvanish.records import Severity, Verdict
-from unvanish.testing.case import Case, Experiment, Kind
 from unvanish.testing.corpus import own
 from unvanish.testing.corpus.classify import Optimise, adam, classifier, sgd
+from unvanish.testing.experiment import Case, Experiment, Kind
 from unvanish.testing.nets import he, init, mlp, scaled
 
 OPTIMISERS: dict[str, Optimise] = {"sgd": sgd(0.02, 0.9), "adam": adam(1e-3)}

@@ -8,9 +8,9 @@ from torch.nn import functional
 from torch.nn.utils.parametrizations import weight_norm
 from torch.optim import Adam
 
-from unvanish.testing.case import Batch, Case, Experiment
 from unvanish.testing.corpus.classify import adam, classifier, sgd
 from unvanish.testing.data import accuracy, circle, digits, minibatches, unit_digits
+from unvanish.testing.experiment import Batch, Case, Experiment
 from unvanish.testing.nets import Exp, init, mlp
 
 

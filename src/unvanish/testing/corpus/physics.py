@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Adam
 
-from unvanish.testing.case import Batch, Experiment
 from unvanish.testing.corpus import own, own_healthy
 from unvanish.testing.data import always
+from unvanish.testing.experiment import Batch, Experiment
 from unvanish.testing.nets import init, lecun, mlp
 
 

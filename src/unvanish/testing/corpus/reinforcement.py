@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim import Adam
 
-from unvanish.testing.case import Batch, Experiment
 from unvanish.testing.corpus import own, own_healthy
+from unvanish.testing.experiment import Batch, Experiment
 from unvanish.testing.nets import init, mlp
 
 GAMMA, LAMBDA, CLIP = 0.98, 0.95, 0.2

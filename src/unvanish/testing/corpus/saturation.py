@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from unvanish.testing.case import Batch, Case, Experiment
 from unvanish.testing.corpus.classify import adam, classifier, sgd
 from unvanish.testing.data import blobs, digits, minibatches, pixels
+from unvanish.testing.experiment import Batch, Case, Experiment
 from unvanish.testing.nets import init, mlp, unit_normal
 
 

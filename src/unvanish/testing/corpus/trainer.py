@@ -13,9 +13,9 @@ from torch.utils.checkpoint import checkpoint
 
 from unvanish.errors import UsageError
 from unvanish.i18n import _
-from unvanish.testing.case import Experiment
 from unvanish.testing.corpus import own, own_healthy
 from unvanish.testing.data import Pair, excerpts, minibatches, prose, source
+from unvanish.testing.experiment import Experiment
 
 LENGTH, WIDTH = 32, 32
 

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim import Adam
 
-from unvanish.testing.case import Batch, Experiment
 from unvanish.testing.corpus import own, own_healthy
 from unvanish.testing.corpus.classify import adam, classifier, cross_entropy, sgd
 from unvanish.testing.data import (
@@ -21,6 +20,7 @@ from unvanish.testing.data import (
     tumours,
     wines,
 )
+from unvanish.testing.experiment import Batch, Experiment
 from unvanish.testing.nets import he, init, mlp
 
 

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from unvanish.testing.case import Batch, Case, Experiment
 from unvanish.testing.corpus.classify import adam, classifier, sgd
 from unvanish.testing.data import accuracy, digits, minibatches
+from unvanish.testing.experiment import Batch, Case, Experiment
 from unvanish.testing.nets import TokenEncoder, he, init, lecun, mlp
 
 

@@ -1,0 +1,161 @@
+"""Parameters that get no gradient, or no step.
+
+- `register-parameters` puts parameters into the optimiser that it does not hold: layers kept in a
+  Python list are no part of `model.parameters()`, a head that was replaced after the optimiser was
+  made is not in its groups.
+- `straight-through` lets the gradient pass an argmax: forward the hard choice, backward the
+  softmax's gradient.
+
+Proposed where the graph is cut.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from unvanish.fix.cure import Applicability, Change, Cure, Edit, Kind, Live, NotApplicable
+from unvanish.fix.edits import edits
+from unvanish.fix.functions import Substitution
+from unvanish.fix.replace import optimise
+from unvanish.fix.structure import observe
+from unvanish.i18n import _
+
+
+class RegisterParameters(Cure):
+    """Optimise what is not optimised."""
+
+    name = "register-parameters"
+    applicability = Applicability.UNSAFE
+    kind: ClassVar[Kind] = "structural"
+    sources = ("PyTorch documentation, torch.nn.ModuleList",)
+    words: ClassVar[Mapping[str, float]] = {"CG102": 0.98, "CG": 0.7}
+
+    def summary(self) -> str:
+        return _("Register lost layers, and hand their parameters to the optimiser.")
+
+    def apply(self, live: Live) -> Change:
+        if live.optimizer is None:
+            raise NotApplicable(_("there is no optimiser"))
+        lost = _lost(live)
+        if not lost:
+            raise NotApplicable(_("the optimiser holds every trainable parameter"))
+        optimise(live.optimizer, lost, beside=live.model.parameters())
+        rows = [Edit(name, _("optimised"), _("no"), _("yes")) for name in lost]
+        return Change(tuple(rows), details={"names": list(lost)})
+
+    def code(self, live: Live, change: Change) -> str:
+        held = _containers(live.model)
+        lines = [
+            f"{_owner('model', path)}.{name} = torch.nn.ModuleList({_owner('model', path)}.{name})"
+            for path, name in held
+        ]
+        if lines:
+            lines = ["import torch", "", *lines, "# before the optimiser is built"]
+        else:
+            lines = [
+                "held = {id(p) for group in optimizer.param_groups for p in group['params']}",
+                "lost = [p for p in model.parameters() if p.requires_grad and id(p) not in held]",
+                "optimizer.param_groups[0]['params'].extend(lost)",
+            ]
+        return "\n".join(lines)
+
+
+def _owner(root: str, path: str) -> str:
+    return f"{root}.get_submodule({path!r})" if path else root
+
+
+def _lost(live: Live) -> dict[str, Tensor]:
+    """Return trainable parameters that no group holds, also of modules in plain containers."""
+    assert live.optimizer is not None
+    held = {id(p) for group in live.optimizer.param_groups for p in group["params"]}
+    found: dict[str, Tensor] = {
+        name: parameter
+        for name, parameter in live.model.named_parameters()
+        if parameter.requires_grad and id(parameter) not in held
+    }
+    for path, name in _containers(live.model):
+        for number, module in enumerate(_modules_in(_value(live.model, path, name))):
+            for inner, parameter in module.named_parameters():
+                if parameter.requires_grad and id(parameter) not in held:
+                    found[f"{path}.{name}.{number}.{inner}".lstrip(".")] = parameter
+    return found
+
+
+def _value(model: nn.Module, path: str, name: str) -> Any:
+    return getattr(model.get_submodule(path), name)
+
+
+def _containers(model: nn.Module) -> list[tuple[str, str]]:
+    """Return (path of the module, attribute) of lists and dictionaries that hold modules."""
+    return [
+        (path, name)
+        for path, module in model.named_modules()
+        for name, value in vars(module).items()
+        if not name.startswith("_")
+        and isinstance(value, list | tuple | dict)
+        and any(True for _module in _modules_in(value))
+    ]
+
+
+def _modules_in(value: Any) -> Iterable[nn.Module]:
+    items = value.values() if isinstance(value, dict) else value
+    return [item for item in items if isinstance(item, nn.Module)]
+
+
+class StraightThrough(Cure):
+    """The softmax's gradient for an argmax."""
+
+    name = "straight-through"
+    applicability = Applicability.DISPLAY_ONLY
+    kind: ClassVar[Kind] = "source-edit"
+    sources = (
+        "Bengio, Léonard & Courville 2013, Estimating or Propagating Gradients, arXiv:1308.3432",
+        "Jang et al. 2017, Categorical Reparameterization with Gumbel-Softmax, arXiv:1611.01144",
+    )
+    words: ClassVar[Mapping[str, float]] = {"CG101": 0.9, "CG": 0.5}
+
+    def summary(self) -> str:
+        return _("Let the gradient pass an argmax as it passes a softmax (straight-through).")
+
+    def apply(self, live: Live) -> Change:
+        choices = [op for op in observe(live).ops if op.name in ("argmax", "one_hot", "max")]
+        if not any(op.name == "one_hot" for op in choices):
+            raise NotApplicable(_("no one-hot code of an argmax in the network"))
+        live.settings.contexts.append(_StraightThrough)
+        note = _("Imitated here; in your source it is an edit.")
+        rows = (Edit(choices[0].module or "", "argmax", _("hard"), _("straight-through softmax")),)
+        return Change(rows, note=note, details={"lines": [op.line for op in choices]})
+
+    def code(self, live: Live, change: Change) -> str:
+        return edits(
+            change.details["lines"],
+            r"$^",
+            "",
+            _("torch.nn.functional.gumbel_softmax(logits, hard=True) instead of one_hot(argmax)"),
+        )
+
+
+class _StraightThrough(Substitution):
+    def instead(self, name: str, function: Any, args: tuple[Any, ...], kwargs: Any) -> Any:
+        """Remember what an argmax chose from; make its one-hot code differentiable."""
+        if name == "argmax" and args and isinstance(args[0], Tensor):
+            return self.note(torch.argmax(*args, **kwargs), "argmax", args[0])
+        if name == "one_hot" and args:
+            logits = self.origin(args[0], "argmax")
+            if logits is not None and logits.requires_grad:
+                code = functional.one_hot(*args, **kwargs)
+                return _through(code.to(logits.dtype), logits)
+        return NotImplemented
+
+
+def _through(code: Tensor, logits: Tensor) -> Tensor:
+    soft = torch.softmax(logits, -1)
+    return code + soft - soft.detach() if code.shape == soft.shape else code
+
+
+CURES = (RegisterParameters(), StraightThrough())

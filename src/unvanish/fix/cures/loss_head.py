@@ -1,0 +1,165 @@
+"""A loss head that takes logits.
+
+`nn.CrossEntropyLoss` applies log-softmax itself: a softmax in front of it squeezes the logits into
+[0, 1], and the loss cannot go below 1.46 for ten classes. `logits-head` takes the last softmax (or
+sigmoid, before a loss with logits) of the model away. A sigmoid before a squared error multiplies
+the error by its slope, which is nearly 0 where the output is wrong and sure: `bce-head` computes
+the binary cross-entropy on the logits instead, whose gradient is the error itself.
+
+Proposed where the loss head is to blame. The second changes what is minimised: it can be measured,
+and is proven only on a yardstick of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from unvanish.fix.cure import Applicability, Change, Cure, Edit, Kind, Live, NotApplicable
+from unvanish.fix.edits import edit
+from unvanish.fix.functions import Substitution
+from unvanish.fix.recording import Op
+from unvanish.fix.replace import replace_module
+from unvanish.fix.structure import observe
+from unvanish.i18n import _
+
+_SQUASHING = ("softmax", "sigmoid", "log_softmax")
+
+
+class LogitsHead(Cure):
+    """Take the model's last softmax away."""
+
+    name = "logits-head"
+    applicability = Applicability.UNSAFE
+    kind: ClassVar[Kind] = "structural"
+    sources = ("Goodfellow, Bengio & Courville 2016, Deep Learning, section 6.2.2",)
+    words: ClassVar[Mapping[str, float]] = {"LH101": 0.98, "LH": 0.6}
+
+    def summary(self) -> str:
+        return _("Hand logits to the loss: take the softmax at the model's end away.")
+
+    def apply(self, live: Live) -> Change:
+        last = _last_squashing(live)
+        if last is None or last.name == "sigmoid":
+            raise NotApplicable(_("the model's last call is no softmax"))
+        module = live.model.get_submodule(last.module) if last.module else None
+        row = Edit(last.module or "", _("output"), last.name, _("logits"))
+        if isinstance(module, nn.Softmax | nn.LogSoftmax):
+            replace_module(live.model, module, nn.Identity())
+            return Change((row,), details={"path": last.module})
+        live.settings.contexts.append(lambda: _Logits(last.name))
+        return Change((row,), details={"op": last})
+
+    def code(self, live: Live, change: Change) -> str:
+        path = change.details.get("path")
+        if path is not None:
+            parent, _dot, name = path.rpartition(".")
+            return "\n".join(
+                (
+                    "import torch",
+                    "",
+                    f"setattr(model.get_submodule({parent!r}), {name!r}, torch.nn.Identity())",
+                )
+            )
+        op = change.details["op"]
+        return edit(
+            op.line,
+            r"\b(?:\w+\.)*softmax\(([^,()]+).*?\)",
+            r"\1",
+            _("return the logits themselves"),
+        )
+
+
+class _Logits(Substitution):
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
+
+    def instead(self, name: str, function: Any, args: tuple[Any, ...], kwargs: Any) -> Any:
+        """Hand the input of the last softmax on: the loss's own comes later and is another call."""
+        if name == self.name and args and isinstance(args[0], Tensor) and args[0].dim() == 2:
+            return args[0]
+        return NotImplemented
+
+
+class BceHead(Cure):
+    """Binary cross-entropy on logits instead of a squared error behind a sigmoid."""
+
+    name = "bce-head"
+    applicability = Applicability.DISPLAY_ONLY
+    kind: ClassVar[Kind] = "loss"
+    sources = ("Nielsen 2015, Neural Networks and Deep Learning, chapter 3",)
+    words: ClassVar[Mapping[str, float]] = {"LH102": 0.98, "VG102": 0.5, "LH": 0.5}
+
+    def summary(self) -> str:
+        return _(
+            "Minimise the binary cross-entropy of the logits, not a squared error of a sigmoid."
+        )
+
+    def apply(self, live: Live) -> Change:
+        structure = observe(live)
+        ops = structure.ops
+        losses = [op for op in ops if op.name in ("mse_loss", "mse", "l1_loss")]
+        squares = [op for op in ops if op.name == "pow" and op.module is None]
+        sigmoids = [op for op in ops if op.name == "sigmoid"]
+        if not sigmoids or not (losses or squares or _last_squashing(live) is not None):
+            raise NotApplicable(_("no squared error of a sigmoid"))
+        live.settings.contexts.append(_Bce)
+        line = (losses or squares or sigmoids)[-1].line
+        row = Edit(
+            "", _("loss"), _("squared error of a sigmoid"), "binary_cross_entropy_with_logits"
+        )
+        return Change(
+            (row,), note=_("Imitated here; in your source it is an edit."), details={"line": line}
+        )
+
+    def code(self, live: Live, change: Change) -> str:
+        return edit(
+            change.details["line"],
+            r"$^",
+            "",
+            _(
+                "let the model return the logits z (no sigmoid), and minimise"
+                " torch.nn.functional.binary_cross_entropy_with_logits(z, target)"
+            ),
+        )
+
+
+class _Bce(Substitution):
+    """A squared error of something that a sigmoid made becomes a cross-entropy of its logits."""
+
+    def instead(self, name: str, function: Any, args: tuple[Any, ...], kwargs: Any) -> Any:
+        """Remember what sigmoids were made of; replace the error."""
+        if name == "sigmoid" and args and isinstance(args[0], Tensor):
+            return self.note(torch.sigmoid(args[0]), "sigmoid", args[0])
+        if name in ("mse_loss", "l1_loss") and len(args) >= 2:
+            logits = self.origin(args[0], "sigmoid")
+            if logits is not None and logits.shape == args[1].shape:
+                target = args[1].to(logits.dtype)
+                return functional.binary_cross_entropy_with_logits(logits, target)
+        if name == "sub" and len(args) == 2:
+            logits = self.origin(args[0], "sigmoid")
+            if logits is not None and isinstance(args[1], Tensor):
+                return self.note(args[0].sub(args[1]), "error", (logits, args[1]))
+        if name == "pow" and args:
+            error = self.origin(args[0], "error")
+            if error is not None:
+                logits, target = error
+                return functional.binary_cross_entropy_with_logits(
+                    logits, target.to(logits.dtype).expand_as(logits), reduction="none"
+                )
+        return NotImplemented
+
+
+def _last_squashing(live: Live) -> Op | None:
+    """Return the model's last call, if it is a softmax or a sigmoid."""
+    inner = [op for op in observe(live).ops if op.module is not None]
+    shaped = [op for op in inner if op.name not in ("squeeze", "flatten", "view", "reshape")]
+    return shaped[-1] if shaped and shaped[-1].name in _SQUASHING else None
+
+
+CURES = (LogitsHead(), BceHead())

@@ -1,0 +1,130 @@
+"""Weights and biases read off the network's own activations, then corrected by measurement.
+
+What follows each weight is read off a trace; weights and biases are drawn so that neither lengths
+nor gradients change from layer to layer (mirrored pairs or centring biases where an activation has
+a mean, orthogonal matrices, small residual branches, forget gates of recurrent cells), and each
+layer is corrected on one batch until its forward and backward gains are 1. It is `unvanish.init_`;
+`centring-init`, `mirrored-init` and `shaped-init` are its schemes.
+
+Proposed where the signal vanishes, explodes or collapses in a network that has not been trained
+yet. Keeps the architecture and the activation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+from unvanish.errors import UnvanishError
+from unvanish.fix.cure import Applicability, Change, Cure, Edit, Live, NotApplicable
+from unvanish.i18n import _
+from unvanish.initialisation import init_
+from unvanish.initialisation.plan import InitPlan
+
+
+class MeasuredInit(Cure):
+    """`unvanish.init_` on the user's batch."""
+
+    name = "measured-init"
+    applicability = Applicability.SAFE
+    kind = "structural"
+    scheme: ClassVar[str] = "auto"
+    sources: ClassVar[tuple[str, ...]] = (
+        "Balduzzi et al. 2017, The Shattered Gradients Problem, arXiv:1702.08591",
+        "Mishkin and Matas 2016, All You Need is a Good Init, arXiv:1511.06422",
+        "Schoenholz et al. 2017, Deep Information Propagation, arXiv:1611.01232",
+    )
+    words: ClassVar[Mapping[str, float]] = {
+        "VG102": 0.7,
+        "VG104": 0.6,
+        "VG": 0.95,
+        "EG": 0.85,
+        "FS": 0.85,
+        "DU": 0.6,
+        "NF": 0.5,
+    }
+
+    def summary(self) -> str:
+        return _(
+            "Draw weights and biases that suit each activation, and correct every layer on a batch"
+            " until its gain is 1 forward and backward."
+        )
+
+    def apply(self, live: Live) -> Change:
+        try:
+            plan = init_(
+                live.model,
+                live.batch,
+                scheme=self.scheme,
+                loss_fn=live.loss_fn,
+                generator=live.generator,
+            )
+        except UnvanishError as error:
+            raise NotApplicable(str(error)) from error
+        edits = _edits(plan)
+        if not edits:
+            raise NotApplicable(_("there is no weight here whose scale it knows"))
+        return Change(edits)
+
+    def code(self, live: Live, change: Change) -> str:
+        scheme = "" if self.scheme == "auto" else f", scheme={self.scheme!r}"
+        return "\n".join(
+            [
+                "import unvanish  # its plan can be read first: init_(..., dry_run=True)",
+                f"unvanish.init_(model, batch, loss_fn=loss_fn{scheme})  # one batch of your data",
+            ]
+        )
+
+
+class CentringInit(MeasuredInit):
+    """Orthogonal weights, and biases that take the activations' means away."""
+
+    name = "centring-init"
+    scheme: ClassVar[str] = "orthogonal"
+    sources = (
+        "Xiao et al. 2018, Dynamical Isometry and a Mean Field Theory of CNNs, arXiv:1806.05393",
+        "LeCun, Bottou, Orr & Müller 1998, Efficient BackProp, section 4.4",
+    )
+    words: ClassVar[Mapping[str, float]] = {"VG101": 0.6, "FS": 0.5}
+
+    def summary(self) -> str:
+        return _("Draw orthogonal weights, and biases that centre what each activation hands on.")
+
+
+class ShapedInit(MeasuredInit):
+    """DKS folded into weights and biases."""
+
+    name = "shaped-init"
+    scheme: ClassVar[str] = "dks"
+    sources = (
+        "Martens et al. 2021, Rapid Training of Deep Neural Networks without Skip Connections,"
+        " arXiv:2110.01765",
+        "Zhang, Botev and Martens 2022, Deep Learning without Shortcuts, arXiv:2203.08120",
+    )
+    words: ClassVar[Mapping[str, float]] = {"VG101": 0.5, "FS": 0.55}
+
+    def summary(self) -> str:
+        return _("Shape the activation for this depth (DKS), folded into weights and biases.")
+
+
+class MirroredInit(MeasuredInit):
+    """Mirrored pairs, which start as a linear network."""
+
+    name = "mirrored-init"
+    scheme: ClassVar[str] = "mirrored"
+    sources = ("Balduzzi et al. 2017, The Shattered Gradients Problem, arXiv:1702.08591",)
+    words: ClassVar[Mapping[str, float]] = {"VG103": 0.7, "EG101": 0.6, "FS": 0.6, "DU": 0.5}
+
+    def summary(self) -> str:
+        return _("Draw mirrored pairs of weights, with which the network starts as a linear one.")
+
+
+def _edits(plan: InitPlan) -> tuple[Edit, ...]:
+    return tuple(
+        Edit(row.parameter, row.what, f"{row.before:.3g}", f"{row.after:.3g}")
+        for row in plan.rows
+        if row.action == "set"
+    )
+
+
+CURES = (MeasuredInit(), CentringInit(), ShapedInit(), MirroredInit())

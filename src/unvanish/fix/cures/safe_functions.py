@@ -1,0 +1,222 @@
+"""Functions that stay finite where their value or their slope is not.
+
+sqrt has an infinite slope at 0, log no value there, acos and asin an infinite slope at ±1, exp
+overflows beyond 88 in float32, and a softmax whose row is masked from end to end divides 0 by 0.
+Each gets its usual safe form: sqrt(x + eps), log of a clamped x, a clamped acos, a clamped
+exponent, one visible key in every row. A weight norm of a zero vector gets a direction.
+
+Proposed where a value or gradient is not finite. In a trial the calls are replaced at run time;
+in your source each is an edit of one line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from unvanish.fix.cure import Applicability, Change, Cure, Edit, Live, NotApplicable
+from unvanish.fix.edits import edits
+from unvanish.fix.functions import Substitution
+from unvanish.fix.structure import observe
+from unvanish.i18n import _
+from unvanish.records import Diagnosis
+
+_EPS = 1e-8
+_MOST = 20.0  # exp(20) = 5e8
+_INSIDE = 1.0 - 1e-6
+
+# name -> pattern of the user's line, its replacement, and the edit in words
+_FORMS = {
+    "sqrt": (r"sqrt\((.+?)\)", rf"sqrt(\1 + {_EPS:g})", f"sqrt(x + {_EPS:g})"),
+    "log": (r"log\((.+?)\)", rf"log((\1).clamp_min({_EPS:g}))", f"log(x.clamp_min({_EPS:g}))"),
+    "exp": (r"exp\((.*?)\)", rf"clamp(\1, max={_MOST:g}).exp()", f"x.clamp(max={_MOST:g}).exp()"),
+    "acos": (r"acos\((.+?)\)", rf"acos((\1).clamp(-{_INSIDE}, {_INSIDE}))", "acos of a clamped x"),
+    "asin": (r"asin\((.+?)\)", rf"asin((\1).clamp(-{_INSIDE}, {_INSIDE}))", "asin of a clamped x"),
+    "norm": (r"\.norm\((.*?)\)", r".norm(\1)", f"(x.pow(2).sum() + {_EPS:g}).sqrt()"),
+    "div": (r"$^", "", f"x / (y + {_EPS:g})"),
+    "pow": (r"$^", "", f"(x + {_EPS:g}) ** p"),
+}
+
+
+class SafeFunctions(Cure):
+    """Safe forms of sqrt, log, exp, acos, asin, fractional powers."""
+
+    name = "safe-functions"
+    applicability = Applicability.DISPLAY_ONLY
+    kind = "source-edit"
+    sources = (
+        "PyTorch documentation, Autograd mechanics: gradients for non-differentiable functions",
+    )
+    words: ClassVar[Mapping[str, float]] = {"NF": 0.95}
+
+    def summary(self) -> str:
+        return _("Keep sqrt, log, exp, acos and powers away from where they are not finite.")
+
+    def fits(self, diagnosis: Diagnosis, live: Live) -> float:
+        return 1.0
+
+    def apply(self, live: Live) -> Change:
+        found = [op for op in observe(live).ops if op.name in _FORMS and op.name != "div"]
+        live.settings.contexts.append(_Safe)
+        rows = tuple(
+            Edit(op.module or "", op.name, op.name, _FORMS[op.name][2])
+            for op in {(op.module, op.name): op for op in found}.values()
+        )
+        if not rows:
+            # The loss is not seen where a script computes it outside of the model.
+            rows = (Edit("", _("functions"), "sqrt, log, exp, …", _("safe forms")),)
+        note = _("Imitated here; in your source it is an edit.")
+        return Change(rows, note=note, details={"ops": found})
+
+    def code(self, live: Live, change: Change) -> str:
+        ops = change.details["ops"]
+        shown = [
+            edits([op.line for op in ops if op.name == name], *_FORMS[name])
+            for name in dict.fromkeys(op.name for op in ops)
+        ]
+        words = _("# where sqrt, log, exp or acos meet 0, 1 or large numbers: {forms}").format(
+            forms="; ".join(_FORMS[name][2] for name in ("sqrt", "log", "exp", "acos"))
+        )
+        return "\n".join(shown) or words
+
+
+class _Safe(Substitution):
+    def instead(self, name: str, function: Any, args: tuple[Any, ...], kwargs: Any) -> Any:
+        """Return the safe form of a call on floating-point tensors."""
+        if not args or not isinstance(args[0], Tensor) or not args[0].is_floating_point():
+            return NotImplemented
+        x = args[0]
+        if name == "sqrt":
+            return torch.sqrt(x + _EPS)
+        if name == "log":
+            return torch.log(x.clamp_min(_EPS))
+        if name == "exp":
+            return torch.exp(x.clamp(max=_MOST))
+        if name in ("acos", "arccos"):
+            return torch.acos(x.clamp(-_INSIDE, _INSIDE))
+        if name in ("asin", "arcsin"):
+            return torch.asin(x.clamp(-_INSIDE, _INSIDE))
+        if name == "pow" and len(args) > 1 and isinstance(args[1], float) and 0 < args[1] < 1:
+            return torch.pow(x.clamp_min(0) + _EPS, args[1])
+        return NotImplemented
+
+
+class VisibleKey(Cure):
+    """One visible key in every row of an attention."""
+
+    name = "visible-key"
+    applicability = Applicability.DISPLAY_ONLY
+    kind = "source-edit"
+    sources = ("PyTorch issue 41508: MultiheadAttention gives NaN for fully masked rows",)
+    words: ClassVar[Mapping[str, float]] = {"NF": 0.97}
+
+    def summary(self) -> str:
+        return _("Leave one key visible in rows that an attention mask covers from end to end.")
+
+    def fits(self, diagnosis: Diagnosis, live: Live) -> float:
+        return float(any(isinstance(m, nn.MultiheadAttention) for m in live.model.modules()))
+
+    def apply(self, live: Live) -> Change:
+        paths = [
+            path
+            for path, module in live.model.named_modules()
+            if isinstance(module, nn.MultiheadAttention)
+        ]
+        if not paths:
+            raise NotApplicable(_("no attention layer of torch"))
+        for path in paths:
+            live.model.get_submodule(path).register_forward_pre_hook(unmask, with_kwargs=True)
+        rows = [
+            Edit(path, "key_padding_mask", _("as given"), _("first key visible")) for path in paths
+        ]
+        return Change(tuple(rows))
+
+    def code(self, live: Live, change: Change) -> str:
+        return "\n".join(
+            (
+                "import torch",
+                "",
+                "",
+                "def unmask(module, args, kwargs):",
+                "    mask = kwargs.get('key_padding_mask')",
+                "    if mask is not None and mask.dtype == torch.bool:",
+                "        mask = mask.clone()",
+                "        mask[mask.all(1), 0] = False",
+                "        kwargs['key_padding_mask'] = mask",
+                "    return args, kwargs",
+                "",
+                "",
+                "for module in model.modules():",
+                "    if isinstance(module, torch.nn.MultiheadAttention):",
+                "        module.register_forward_pre_hook(unmask, with_kwargs=True)",
+            )
+        )
+
+
+def unmask(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Show the first key of every row whose mask covers it from end to end."""
+    mask = kwargs.get("key_padding_mask")
+    if isinstance(mask, Tensor) and mask.dtype == torch.bool:
+        mask = mask.clone()
+        mask[mask.all(1), 0] = False
+        kwargs["key_padding_mask"] = mask
+    return args, kwargs
+
+
+class NonzeroDirection(Cure):
+    """A direction for weight norms of zero vectors."""
+
+    name = "nonzero-direction"
+    applicability = Applicability.SAFE
+    kind = "structural"
+    sources = ("Salimans and Kingma 2016, Weight Normalization, arXiv:1602.07868",)
+    words: ClassVar[Mapping[str, float]] = {"NF": 0.98}
+
+    def summary(self) -> str:
+        return _("Give a direction to weight-normed vectors that are 0, and the length 0 instead.")
+
+    def fits(self, diagnosis: Diagnosis, live: Live) -> float:
+        return float(bool(_zero_directions(live.model)))
+
+    def apply(self, live: Live) -> Change:
+        pairs = _zero_directions(live.model)
+        if not pairs:
+            raise NotApplicable(_("no weight norm of a zero vector"))
+        with torch.no_grad():
+            for length, direction in pairs:
+                v = live.model.get_parameter(direction)
+                v.copy_(torch.randn(v.shape, generator=live.generator))
+                live.model.get_parameter(length).zero_()
+        rows = [Edit(direction, _("direction"), "0", _("drawn")) for _length, direction in pairs]
+        return Change(tuple(rows), details={"pairs": pairs})
+
+    def code(self, live: Live, change: Change) -> str:
+        return "\n".join(
+            (
+                "import torch",
+                "",
+                "with torch.no_grad():",
+                f"    for length, direction in {list(change.details['pairs'])!r}:",
+                "        torch.nn.init.normal_(model.get_parameter(direction))",
+                "        model.get_parameter(length).zero_()",
+            )
+        )
+
+
+def _zero_directions(model: nn.Module) -> list[tuple[str, str]]:
+    """Return (length, direction) of weight norms, new style and old, with a zero direction."""
+    found = []
+    for name, parameter in model.named_parameters():
+        for end, other in (("original1", "original0"), ("weight_v", "weight_g")):
+            if name.endswith(end):
+                length = name.removesuffix(end) + other
+                rows = parameter.detach().reshape(parameter.shape[0], -1)
+                if bool((rows == 0).all(1).any()) and length in dict(model.named_parameters()):
+                    found.append((length, name))
+    return found
+
+
+CURES = (SafeFunctions(), VisibleKey(), NonzeroDirection())

@@ -1,0 +1,554 @@
+"""`unvanish.monitor(model, optimizer)`: one model over a long run.
+
+A `listener.Sink`. Every step costs a few microseconds of bookkeeping; what a look costs, and which
+steps get one, is the business of `cadence`. A part of ours that fails is switched off and said
+once, and the training goes on as if it had never been there.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import threading
+import time
+import weakref
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from unvanish.diagnose.config import load_config
+from unvanish.i18n import _
+from unvanish.measure import BackwardTracer
+from unvanish.monitor import stepping
+from unvanish.monitor.cadence import Cadence, Look
+from unvanish.monitor.clipping import Clipping
+from unvanish.monitor.desk import Desk
+from unvanish.monitor.flight import Flight
+from unvanish.monitor.gauge import Gauge
+from unvanish.monitor.lane import Lane
+from unvanish.monitor.listener import BackwardCall, Listener
+from unvanish.monitor.losses import Reading, read_loss
+from unvanish.monitor.naming import script_name
+from unvanish.monitor.optimizers import facts_of, ids_of, local
+from unvanish.monitor.options import MonitorOptions
+from unvanish.monitor.program import Outcome, outcome_of
+from unvanish.monitor.sampler import Sampler
+from unvanish.monitor.stepping import Markers, SeenPass, Step
+from unvanish.records import Diagnosis, Finding, Incident, Run
+
+P = ParamSpec("P")
+T = TypeVar("T")
+_OPEN_MOST = 1024  # backward passes that wait for a step
+_SUSPICIOUS = 64  # backward passes without a step, after which our hooks are looked for
+_WAITING_MOST = 4096  # steps that wait for a transfer
+
+
+def _watched(
+    method: Callable[Concatenate[Monitor, P], T],
+) -> Callable[Concatenate[Monitor, P], T | None]:
+    """Keep a failure of ours from the training, and count the time that we take."""
+
+    @functools.wraps(method)
+    def guarded(self: Monitor, /, *args: P.args, **kwargs: P.kwargs) -> T | None:
+        if self.closed:
+            return None
+        started = time.perf_counter()
+        with self.lock:
+            try:
+                return method(self, *args, **kwargs)
+            except Exception as error:
+                self.give_up(error)
+                return None
+            finally:
+                self.own += time.perf_counter() - started
+
+    return guarded
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Token:
+    """What a backward that has begun needs when it ends."""
+
+    call: BackwardCall
+    loss: Reading
+    scale: Reading
+    markers: list[tuple[int, int]]
+    tracer: BackwardTracer | None
+    inside_step: bool
+
+
+class Monitor:
+    """Watches one model and its optimisers until it is closed. Made by `unvanish.monitor`."""
+
+    def __init__(
+        self, model: nn.Module, optimizers: Sequence[Optimizer], options: MonitorOptions, rank: int
+    ) -> None:
+        """Begin to watch. Raises UsageError for options that cannot be."""
+        self.closed = False
+        self.own = 0.0  # seconds of ours in the step under way
+        self.lock = threading.RLock()
+        self._model = weakref.ref(model)
+        self._optimizers = [weakref.ref(one) for one in optimizers]
+        self._rank = rank
+        self._traces = options.level != "cheap"
+        self._off: set[str] = set()
+        self._cadence = Cadence(options.every, options.overhead, options.at)
+        self._lane = Lane(optimizers=[*self._optimizers])
+        self._lane.name = script_name(model) or type(model).__name__
+        self._lane.type = type(model).__name__
+        self._lane.optimizer = facts_of(optimizers[0])
+        self._gauge = Gauge(model)
+        self._sampler = Sampler(self._lane, replay=options.level == "full")
+        self._desk = Desk(self._lane, options, load_config(options.directory), self._attempt, rank)
+        self._listener = Listener(self)
+        self._clipping = Clipping(self._clipped)
+        self._number = 0  # of the step under way
+        self._kind: Look = self._cadence.look(0)
+        self._passes: list[SeenPass] = []
+        self._logged: list[Reading] = []
+        self._clip: Reading | None = None
+        self._open: Step | None = None
+        self._waiting: list[Step] = []
+        self._flights: list[Flight] = []
+        self._bad_loss = False
+        self._markers = Markers([])
+        self._ids: frozenset[int] = frozenset()
+        self._learn(model)
+        self._listener.install()
+        self._clipping.install()
+        self._prepare()
+        weakref.finalize(model, _close, weakref.ref(self)).atexit = False
+
+    # --- what the user sees --------------------------------------------------------------------
+
+    @property
+    def id(self) -> str:
+        """The run's id: `unvanish report ID`, `unvanish tail ID`."""
+        return self._desk.id
+
+    @property
+    def step(self) -> int:
+        """How many steps were seen."""
+        return self._number
+
+    @property
+    def alarms(self) -> tuple[Finding, ...]:
+        """The alarms so far, in order."""
+        return tuple(self._desk.alarms)
+
+    @property
+    def incidents(self) -> tuple[Incident, ...]:
+        """The latest incidents, in order."""
+        return tuple(self._desk.incidents)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What could not be done, and why."""
+        return tuple(self._desk.notes)
+
+    @property
+    def spent(self) -> float:
+        """Seconds that sampled looks have taken, as measured."""
+        return self._cadence.spent
+
+    def run(self) -> Run:
+        """Return what is known so far as a record; waits for numbers under way."""
+        with self.lock:
+            self._read_all()
+            return self._desk.run()
+
+    def diagnosis(self) -> Diagnosis:
+        """Return the verdict on what is known so far.
+
+        Raises NoSignalError if no step was sampled.
+        """
+        with self.lock:
+            self._read_all()
+            return self._desk.diagnosis()
+
+    @_watched
+    def log(self, loss: Tensor | float) -> None:
+        """Say what the loss of the step under way is, where backward cannot tell it."""
+        if isinstance(loss, Tensor):
+            scalar = local(loss).sum()
+            self._logged.append(float(scalar) if scalar.device.type == "cpu" else scalar.clone())
+        else:
+            self._logged.append(float(loss))
+
+    def close(self, error: BaseException | None = None) -> None:
+        """Stop watching and save the run; `error` is what ended the training. May be repeated."""
+        with self.lock:
+            if self.closed:
+                return
+            self._attempt("reading", self._read_all)
+            self._take_off()
+            self._end(outcome_of(error))
+
+    def __enter__(self) -> Monitor:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close(error)
+
+    def __repr__(self) -> str:
+        state = _("closed") if self.closed else _("watching")
+        return f"<unvanish.Monitor {self.id} ({state}), step {self.step}>"
+
+    # --- attaching -----------------------------------------------------------------------------
+
+    def adopt(self, optimizers: Sequence[Optimizer]) -> None:
+        """Also watch these optimisers; those that are gone are forgotten."""
+        alive = [one for one in self._alive() if one not in optimizers]
+        self._optimizers = [weakref.ref(one) for one in (*alive, *optimizers)]
+        self._lane.optimizers = [*self._optimizers]
+        model = self._model()
+        if model is not None:
+            self._learn(model)
+
+    def watches(self, model: nn.Module) -> bool:
+        """Whether this is the monitor of `model`, and at work."""
+        return not self.closed and self._model() is model
+
+    def _learn(self, model: nn.Module) -> None:
+        """Look up which parameters are ours."""
+        trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self._markers = Markers(trained)
+        self._ids = frozenset(map(id, trained)).union(*(ids_of(one) for one in self._alive()))
+        if trained:
+            self._desk.seen_on(trained[0].device)
+
+    def _alive(self) -> list[Optimizer]:
+        return [one for reference in self._optimizers if (one := reference()) is not None]
+
+    # --- failures of ours ----------------------------------------------------------------------
+
+    def _attempt(self, part: str, do: Callable[[], T]) -> T | None:
+        """Let a part of ours do something; one that fails is switched off, and that is said."""
+        if part in self._off:
+            return None
+        try:
+            return do()
+        except Exception as error:
+            self._off.add(part)
+            if part == "tracing":
+                self._sampler.disarm()
+            self._desk.say(
+                _("{part} was switched off ({error}); the training goes on").format(
+                    part=part, error=_line(error)
+                )
+            )
+            return None
+
+    def give_up(self, error: Exception) -> None:
+        """Switch all of it off because of `error`, and say so."""
+        self._take_off()
+        self._desk.say(
+            _(
+                "the monitor switched itself off at step {step} ({error}); the training goes on"
+            ).format(step=self._number, error=_line(error))
+        )
+        self._end(Outcome("finished", 0))
+
+    def _take_off(self) -> None:
+        """Leave nothing of ours in torch."""
+        self._listener.remove()
+        self._clipping.remove()
+        self._sampler.disarm()
+
+    def _end(self, outcome: Outcome) -> None:
+        self.closed = True
+        self._waiting, self._flights, self._open = [], [], None
+        try:
+            self._desk.finish(outcome)
+        except Exception as error:  # nothing is left that could report it but this
+            self._desk.drop()
+            self._desk.say(_("the run was not saved ({error})").format(error=_line(error)))
+
+    # --- backward ------------------------------------------------------------------------------
+
+    @_watched
+    def backward_begins(self, describe: Callable[[], BackwardCall]) -> _Token | None:
+        """Read the loss; put hooks on the graph if this step is sampled."""
+        try:
+            call = describe()
+        except TypeError:  # the call itself is wrong, and torch is about to say so
+            return None
+        roots = [root for root in call.roots if root.grad_fn is not None]
+        if not roots or any(
+            cotangent is None and root.numel() != 1
+            for root, cotangent in zip(call.roots, call.cotangents, strict=True)
+        ):
+            return None
+        inside = self._open is not None and self._open.look is not None
+        if self._open is not None and self._open.stepped:
+            self._close_step()  # its other optimisers do not step this time
+        if roots[0].device.type == "meta":
+            return None
+        loss = read_loss(call)
+        bad = isinstance(loss, float) and not math.isfinite(loss) and not self._bad_loss
+        if bad:
+            self._bad_loss, self._kind = True, "sampled"
+        tracer = None
+        if (self._sampler.armed or bad) and not self._sampler.traced:
+            tracer = self._attempt("tracing", lambda: self._sampler.begin(roots, self._ids))
+        return _Token(call, loss, _scale_of(call), self._markers.state(), tracer, inside)
+
+    def backward_ends(
+        self, token: _Token | None, *, finished: bool, gradients: Sequence[Tensor | None]
+    ) -> None:
+        """Take the hooks off, and note whose pass it was."""
+        if token is None:
+            return
+        if token.tracer is not None:
+            self._leave(token, gradients)
+        if finished:
+            self._ended(token, gradients)
+
+    @_watched
+    def _leave(self, token: _Token, gradients: Sequence[Tensor | None]) -> None:
+        tracer = token.tracer
+        assert tracer is not None
+        try:
+            if gradients:
+                by_id = {
+                    id(given): gradient
+                    for given, gradient in zip(token.call.inputs, gradients, strict=False)
+                }
+                tracer.receive([by_id.get(id(leaf)) for leaf in tracer.leaves()])
+        finally:
+            tracer.__exit__(None, None, None)
+
+    @_watched
+    def _ended(self, token: _Token, gradients: Sequence[Tensor | None]) -> None:
+        reached = self._markers.state() != token.markers or any(
+            id(given) in self._ids for given in token.call.inputs
+        )
+        tracer = token.tracer
+        if tracer is not None:
+            scale = token.call.scaled.scaler.get_scale() if token.call.scaled else 1.0
+            kept = self._attempt(
+                "tracing",
+                lambda: self._sampler.end(tracer, token.call, token.loss, scale, self._ids),
+            )
+            reached = reached or bool(kept)
+        auxiliary = bool(token.call.inputs) and token.call.create_graph
+        seen = SeenPass(token.loss, token.scale, reached, auxiliary, token.inside_step)
+        if self._open is not None:
+            self._inside(self._open, token)
+            return
+        self._passes.append(seen)
+        if len(self._passes) % _SUSPICIOUS == 0:
+            self._listen_again()
+        del self._passes[:-_OPEN_MOST]
+
+    def _inside(self, step: Step, token: _Token) -> None:
+        """Take in a pass of a closure, which runs inside the optimiser's step."""
+        step.backwards += 1
+        step.inside += 1
+        if step.inside == 1:  # of a closure that runs often, the first: there the step began
+            step.losses.append(token.loss)
+            self._look_again(step)
+
+    def _look_again(self, step: Step) -> None:
+        """Read the gradients that arrived, or were clipped, since the step began."""
+        look = step.look
+        if look is not None:
+            self._attempt("measuring", lambda: self._gauge.look_again(look))
+
+    def _listen_again(self) -> None:
+        """Put our hooks back if somebody has cleared all hooks on optimisers."""
+        if not self._listener.intact():
+            self._listener.remove()
+            self._listener.install()
+            self._desk.say(
+                _("the hooks on optimisers were removed; {count} steps were not seen").format(
+                    count=len(self._passes)
+                )
+            )
+            self._passes.clear()
+
+    # --- the optimiser's step ------------------------------------------------------------------
+
+    @_watched
+    def step_begins(self, optimizer: Optimizer) -> None:
+        """Look at the gradients and the weights, if this step gets a look."""
+        if not self._is_ours(optimizer):
+            if self._ids.isdisjoint(ids_of(optimizer)):
+                self._passes.clear()  # they were another model's
+            return
+        if self._open is not None and id(optimizer) in self._open.stepped:
+            self._close_step()
+        if self._open is None:
+            self._open_step(optimizer)
+
+    @_watched
+    def step_ends(self, optimizer: Optimizer) -> None:
+        """Close the step once all optimisers have stepped."""
+        step = self._open
+        if step is None or not self._is_ours(optimizer):
+            return
+        overflow = getattr(optimizer, "found_inf", None)
+        if isinstance(overflow, Tensor):  # a fused optimiser steps on overflow, and does nothing
+            step.skipped = _number(overflow)
+        self._has_stepped(optimizer, step)
+
+    def derivative_taken(self, outputs: Sequence[Any], gradients: Sequence[Any]) -> None:
+        """Derivatives inside the loss are looked at by `run` and `check`, not on a long run."""
+
+    @_watched
+    def step_skipped(self, optimizer: Optimizer) -> None:
+        """Take note of a step that the gradient scaler left out."""
+        if not self._is_ours(optimizer):
+            return
+        if self._open is None:
+            self._open_step(optimizer)
+        assert self._open is not None
+        self._open.skipped = 1.0
+        self._has_stepped(optimizer, self._open)
+
+    def _is_ours(self, optimizer: Optimizer) -> bool:
+        return any(reference() is optimizer for reference in self._optimizers)
+
+    def _has_stepped(self, optimizer: Optimizer, step: Step) -> None:
+        step.stepped.add(id(optimizer))
+        if len(step.stepped) >= len(self._alive()):
+            self._close_step()
+
+    @_watched
+    def _clipped(self, parameter: Tensor | None, factor: Reading) -> None:
+        if parameter is None or id(parameter) not in self._ids or not self._listener.on:
+            return
+        if self._open is None:
+            self._clip = factor
+        elif self._open.inside <= 1:  # in a closure
+            self._open.clip = factor
+            self._look_again(self._open)
+
+    def _open_step(self, optimizer: Optimizer) -> None:
+        passes = stepping.claim(self._passes)
+        self._passes = []
+        alive = self._alive()
+        scale = getattr(optimizer, "grad_scale", None)
+        step = Step(
+            number=self._number,
+            kind=self._kind,
+            losses=self._logged or stepping.adding_up(passes),
+            loss_scale=passes[-1].scale if passes else 1.0,
+            backwards=len(passes),
+            rates=stepping.rates_of(alive),
+            clip=self._clip,
+            gradients_scaled=isinstance(scale, Tensor),
+        )
+        if isinstance(scale, Tensor):
+            step.loss_scale = _number(scale)
+        self._open, self._logged, self._clip = step, [], None
+        model = self._model()
+        if step.kind != "none" and model is not None:
+            step.look = self._attempt(
+                "measuring",
+                lambda: self._gauge.look(model, alive, thorough=step.kind == "sampled"),
+            )
+            if step.kind == "sampled":
+                self._learn(model)
+
+    def _close_step(self) -> None:
+        step, self._open = self._open, None
+        assert step is not None
+        alive = self._alive()
+        look = step.look
+        if look is not None and self._attempt("measuring", lambda: self._finished(step)) is None:
+            step.look = None
+        step.trace = self._attempt("tracing", lambda: self._sampler.send(step.number, alive))
+        if self._sampler.armed:
+            self._sampler.disarm()
+        self._lane.step = self._number + 1
+        self._waiting.append(step)
+        alarmed = self._read(step, alive)
+        self._cadence.step_over(step.number, step.kind, self.own)
+        self.own = 0.0
+        if alarmed:
+            self._cadence.alarmed(step.number)
+        self._number += 1
+        self._kind = self._cadence.look(self._number)
+        self._prepare()
+
+    def _finished(self, step: Step) -> bool:
+        assert step.look is not None
+        self._gauge.finish(step.look)
+        return True
+
+    def _prepare(self) -> None:
+        """Record module calls from here if the step that begins is sampled."""
+        if self._kind == "sampled" and self._traces and not self._sampler.armed:
+            self._attempt("tracing", self._sampler.arm)
+
+    # --- reading back --------------------------------------------------------------------------
+
+    def _read(self, step: Step, optimizers: Sequence[Optimizer]) -> bool:
+        """Send what waits after a look, and take in what has arrived; whether there is an alarm."""
+        alarmed = False
+        if step.kind != "none" or len(self._waiting) >= _WAITING_MOST:
+            if step.kind == "sampled":
+                alarmed = self._land_all()
+            self._launch(optimizers)
+        elif not self._flights and not any(one.on_device() for one in self._waiting):
+            self._launch(optimizers)
+        while self._flights and self._flights[0].ready():
+            alarmed |= self._land()
+        return alarmed
+
+    def _launch(self, optimizers: Sequence[Optimizer]) -> None:
+        waiting, self._waiting = self._waiting, []
+        self._flights.append(Flight(waiting, self._lane, optimizers))
+
+    def _land(self) -> bool:
+        alarmed = False
+        for arrived in self._flights.pop(0).land(self._rank):
+            alarmed |= self._desk.receive(arrived, self._model(), self._number)
+        return alarmed
+
+    def _land_all(self) -> bool:
+        alarmed = False
+        while self._flights:
+            alarmed |= self._land()
+        return alarmed
+
+    def _read_all(self) -> None:
+        """Take in everything, after waiting for it."""
+        if self._waiting:
+            self._launch(self._alive())
+        self._land_all()
+
+
+def _close(reference: weakref.ref[Monitor]) -> None:
+    """Stop watching a model that is gone."""
+    monitor = reference()
+    if monitor is not None:
+        monitor.close()
+
+
+def _scale_of(call: BackwardCall) -> Reading:
+    """Return the factor of the gradient scaler, without reading it from a device."""
+    if call.scaled is None:
+        return 1.0
+    scale = getattr(call.scaled.scaler, "_scale", None)
+    return _number(scale) if isinstance(scale, Tensor) else 1.0
+
+
+def _number(tensor: Tensor) -> Reading:
+    """Return a scalar: as a number if it is on the CPU, else a copy that stays on its device."""
+    scalar = tensor.detach().reshape(-1)[0]
+    return float(scalar) if scalar.device.type == "cpu" else scalar.clone()
+
+
+def _line(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0]

@@ -1,0 +1,121 @@
+"""The rules that hold a step against its gradient, and a backward against its forward."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+
+from tests.diagnose.builders import (
+    ADAM,
+    SGD,
+    Net,
+    codes,
+    evidence,
+    falling,
+    finding,
+    judge,
+    stack,
+    stuck,
+)
+from unvanish.records import CustomBackward, OptimizerFacts, StepGradient, Trace
+
+HEALTHY = stack(5, "relu", math.sqrt(2))
+
+
+def taking(fresh: float, taken: float, left: float | None, step: int, scale: float = 1.0) -> Trace:
+    phase = "unscaled" if scale == 1.0 else "scaled"
+    more = {"taken": StepGradient(fresh, taken, left), "phase": phase, "loss_scale": scale}
+    return HEALTHY.trace(step, **more)
+
+
+# --- UR102: gradients that add up ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("optimizer", [SGD, ADAM])
+def test_gradients_left_over_from_earlier_steps(optimizer: OptimizerFacts) -> None:
+    traces = [
+        taking(0.0, 0.3 * step, -math.inf if step == 0 else 0.2 * step, step)
+        for step in (0, 1, 2, 4)
+    ]
+    found = judge(traces, stuck(), optimizer=optimizer)
+    leader = finding(found, "UR102")
+    assert (found.verdict, codes(found), leader.step) == ("update-size", ["UR102"], 1)
+    assert evidence(leader, "leftover_over_fresh_log10") == pytest.approx(0.4)
+    assert judge(traces, falling(), optimizer=optimizer).findings[0].severity == "warning"
+
+
+def test_what_is_cleaned_in_between_or_not_known_is_no_fault() -> None:
+    clean = [taking(0.0, 0.9, -math.inf, step) for step in (0, 1, 2, 4)]  # micro-batches
+    unknown = [taking(0.0, 0.9, None, step) for step in (0, 1, 2, 4)]
+    once = [*clean[:3], taking(0.0, 0.9, 0.5, 8)]
+    for traces in (clean, unknown, once):
+        assert judge(traces, stuck()).verdict == "healthy"
+
+
+def test_what_adding_up_does_later_hangs_under_it() -> None:
+    blown = stack(5, "relu", 8.0)
+    traces = [taking(0.0, 0.3, -math.inf if step == 0 else 0.5, step) for step in (0, 1, 2)]
+    traces += [replace(blown.trace(step), taken=StepGradient(0.0, 1.0, 0.9)) for step in (32, 64)]
+    found = judge(traces, [2.0] * 30 + [2.0 * 1.5**i for i in range(40)])
+    assert codes(found)[0] == "UR102"
+    assert "EG101" in finding(found, "UR102").explains
+
+
+# --- UR102: gradients that something takes -------------------------------------------------------
+
+
+@pytest.mark.parametrize("optimizer", [SGD, ADAM])
+def test_clipping_before_unscaling(optimizer: OptimizerFacts) -> None:
+    bound = -math.log10(65536)
+    traces = [taking(0.4, bound, -math.inf, step, 65536.0) for step in (0, 1, 2)]
+    found = judge(traces, falling(), optimizer=optimizer)
+    assert (found.verdict, codes(found)) == ("update-size", ["UR102"])
+    assert "65536" in finding(found, "UR102").title
+
+
+def test_clipping_on_purpose_is_no_fault() -> None:
+    clipped = [taking(0.4, -1.0, -math.inf, step, 65536.0) for step in (0, 1, 2)]
+    small = [taking(-3.9, -4.0, -math.inf, step, 65536.0) for step in (0, 1, 2)]
+    for traces in (clipped, small):
+        assert judge(traces, stuck()).verdict == "healthy"
+
+
+def test_a_gradient_of_which_nothing_is_left() -> None:
+    eaten = [taking(0.0, -4.8, -math.inf, step) for step in (0, 1, 2)]
+    assert codes(judge(eaten, stuck())) == ["UR102"]
+    assert judge(eaten, falling()).verdict == "healthy"
+    zeroed = [taking(0.0, -math.inf, -math.inf, step) for step in (0, 1, 2)]
+    assert "zeroed" in finding(judge(zeroed, stuck()), "UR102").title
+
+
+# --- UR105 ---------------------------------------------------------------------------------------
+
+
+def tried(step: int, **one: object) -> Trace:
+    facts = {"op": "Mine", "module": "1", "call": 0, "ignores_gradient": False, **one}
+    return replace(HEALTHY.trace(step), custom=(CustomBackward(**facts),))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("one", "fires"),
+    [
+        ({"ignores_gradient": True}, True),
+        ({"error": 0.67}, True),  # a third of the slope
+        ({"error": 2.0}, True),  # the sign is wrong
+        ({"error": 0.03}, False),
+        ({"error": None}, False),  # nothing to compare: a straight-through estimator
+    ],
+)
+def test_a_backward_that_is_wrong(one: dict[str, object], fires: bool) -> None:
+    found = judge([tried(step, **one) for step in (0, 1)], stuck())
+    assert codes(found) == (["UR105"] if fires else [])
+
+
+def test_a_wrong_backward_explains_the_profile() -> None:
+    net = Net().linear("0").add("1", "MineBackward", "opaque", -7.0).linear("2").loss()
+    one = CustomBackward("Mine", "1", 0, ignores_gradient=True)
+    found = judge([replace(net.trace(step), custom=(one,)) for step in (0, 1)], stuck())
+    assert codes(found)[0] == "UR105"
+    assert finding(found, "UR105").explains == ("VG106",)
