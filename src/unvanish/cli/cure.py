@@ -1,4 +1,4 @@
-"""`unvanish cure`: the list of cures, or what one of them changes and where it comes from."""
+"""`unvanish cure`: the list of cures, or what one of them changes, when, and on whose word."""
 
 from __future__ import annotations
 
@@ -18,19 +18,22 @@ if TYPE_CHECKING:
 SCHEMA = 1  # of the JSON; raised when a key changes its meaning or goes
 
 
-@click.command(
-    "cure",
-    short_help=_("what a cure changes, and where it comes from"),
-    help=_(
-        "List the cures that `unvanish fix` knows, or print what one of them changes, when it is"
-        " proposed and where it comes from."
-    ),
-    epilog=_(
+def _help() -> str:
+    return _(
+        "List the cures that `unvanish fix` tries, or print what one of them changes, when it is"
+        " proposed, and where it comes from."
+    )
+
+
+def _epilog() -> str:
+    return _(
         "JSON: schema, tool_version, and cures: for each name, applicability, kind,"
-        " keeps_activation, summary, sources, documentation, and proposed_for (code, family or"
-        " verdict of a finding: how strongly it speaks for the cure)."
-    ),
-)
+        " keeps_activation, summary, proposed_for (finding, family or verdict: prior),"
+        " documentation and sources."
+    )
+
+
+@click.command(help=_help(), epilog=_epilog())
 @click.argument("name", required=False)
 @json_option
 @force_option
@@ -62,9 +65,9 @@ def _plain(cure: Cure) -> dict[str, Any]:
         "kind": cure.kind,
         "keeps_activation": cure.keeps_activation,
         "summary": cure.summary(),
-        "sources": list(cure.sources),
-        "documentation": cure.documentation,
         "proposed_for": dict(cure.words),
+        "documentation": cure.documentation,
+        "sources": list(cure.sources),
     }
 
 
@@ -73,9 +76,9 @@ def _list(cures: list[Cure]) -> list[RenderableType]:
 
     table = Table(box=None, pad_edge=False)
     for heading in (_("cure"), _("applicability"), _("what it does")):
-        table.add_column(heading, no_wrap=heading != _("what it does"))
+        table.add_column(heading)
     for cure in cures:
-        table.add_row(cure.name, str(cure.applicability), cure.summary())
+        table.add_row(cure.name, cure.applicability, cure.summary())
     return [table, "", _("One cure in full: unvanish cure {name}").format(name=cures[0].name)]
 
 
@@ -83,19 +86,14 @@ def _page(cure: Cure) -> list[RenderableType]:
     from rich.markdown import Markdown
     from rich.text import Text
 
-    heading = _("{name} ({applicability}): {summary}").format(
-        name=cure.name, applicability=cure.applicability, summary=cure.summary()
-    )
-    proposed = ", ".join(
-        f"{code} {word:g}" for code, word in sorted(cure.words.items(), key=lambda item: -item[1])
-    )
+    proposed = ", ".join(f"{key} ({word:g})" for key, word in cure.words.items())
     return [
-        Text(heading, style="bold"),
+        Text(f"{cure.name} ({cure.applicability})", style="bold"),
+        cure.summary(),
         "",
         Markdown(cure.documentation),
         "",
-        Text(_("Proposed for (1: speaks the loudest): {codes}").format(codes=proposed)),
-        "",
-        Text(_("Sources"), style="bold"),
-        *[Text(f"  {source}") for source in cure.sources],
+        _("Proposed for (prior): {findings}").format(findings=proposed),
+        _("Sources:"),
+        *(Text(f"- {source}") for source in cure.sources),
     ]
