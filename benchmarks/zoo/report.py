@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 import tomllib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -61,6 +62,9 @@ def _architecture(row: Row, cache: Path, reasons: Mapping[str, Any]) -> Row:
     one = {key: row[key] for key in kept if row.get(key) not in (None, [])}
     diagnosis = _judged(row.get("run"), cache / "checks")
     if diagnosis is not None:
+        started = time.process_time()
+        diagnose(diagnosis.run)
+        one["judge_s"] = round(time.process_time() - started, 4)
         one["verdict"] = diagnosis.verdict
         one["findings"] = _findings(diagnosis)
     if alarming(one.get("findings", [])):
@@ -261,6 +265,8 @@ def _wrong(cases: list[Row]) -> str:
                     findings,
                 ]
             )
+    if not any("verdict" in case for case in cases):
+        return "No faults were put in yet: `python -m benchmarks.zoo faults`."
     if not rows:
         return "Every labelled case was judged right."
     return "Cases judged otherwise than their label, with the progress made:\n\n" + _table(
