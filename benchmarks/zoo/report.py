@@ -12,7 +12,7 @@ from typing import Any
 
 from benchmarks.zoo.rates import half, interval
 
-from unvanish import store
+from unvanish import codec, store
 from unvanish.diagnose import diagnose
 from unvanish.records import Diagnosis
 
@@ -275,7 +275,9 @@ def _wrong(cases: list[Row]) -> str:
 
 
 def write(found: Row, results_file: Path, page_file: Path) -> None:
-    """Write the result file, a row a line, and the page."""
+    """Write the result file, a row a line, and the page. What is infinite is written as a word."""
+    page_file.write_text(page(found), encoding="utf-8")
+    found = codec.to_plain(found)
     top = {key: value for key, value in found.items() if not isinstance(value, list)}
     text = json.dumps(top, indent=1)[:-2]
     for key, value in found.items():
@@ -283,4 +285,3 @@ def write(found: Row, results_file: Path, page_file: Path) -> None:
             rows = ",\n  ".join(json.dumps(row, ensure_ascii=False) for row in value)
             text += f',\n "{key}": [\n  {rows}\n ]'
     results_file.write_text(text + "\n}\n", encoding="utf-8")
-    page_file.write_text(page(found), encoding="utf-8")
