@@ -98,6 +98,28 @@ def test_a_residual_network_keeps_its_gradient_over_many_blocks() -> None:
     assert abs(found["stem"] - found["blocks.11.norm2"] - math.log10(12**0.5)) < math.log10(2.5)
 
 
+@pytest.mark.parametrize("make", [nn.ReLU, nn.GELU])
+def test_the_correction_keeps_the_scale_of_residual_branches(make: type[nn.Module]) -> None:
+    class Branch(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm = nn.LayerNorm(64)
+            self.up, self.act, self.down = nn.Linear(64, 128), make(), nn.Linear(128, 64)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x + self.down(self.act(self.up(self.norm(x))))
+
+    torch.manual_seed(0)
+    model = nn.Sequential(*(Branch() for _ in range(9)))
+    plan = started(model, digits()[0][:256])
+    for block in range(9):
+        row = plan[f"{block}.down.weight"]
+        assert row.forward_gain == pytest.approx(1 / 3, rel=0.1)
+        assert row.backward_gain == pytest.approx(1 / 3, rel=0.1)
+        # and the layer in front, planned at 1/8, is not made to vanish for it
+        assert plan[f"{block}.up.weight"].after > 0.3 / 8
+
+
 def test_transformers() -> None:
     inputs = digits()[0][:32]
     for norm_first in (True, False):

@@ -172,6 +172,25 @@ def test_biases_stay_with_weights_that_are_left_alone() -> None:
     assert plan["head.bias"].why == "left alone as its weight is"
 
 
+def test_a_frozen_bias_beside_a_weight_that_is_set() -> None:
+    model = mlp([16] * 7 + [4], nn.Sigmoid)
+    model.linear2.bias.requires_grad_(False)
+    before = state(model)
+    plan = unvanish.init_(model, torch.randn(64, 16))
+    assert "linear2.bias" not in changed(model, before)
+    assert plan["linear2.weight"].action == "set"
+    assert plan["linear2.weight"].corrected is None
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_inside_no_grad_and_inference_mode(mode: Any) -> None:
+    model = mlp([8, 16, 4], nn.Sigmoid)
+    with mode():
+        plan = unvanish.init_(model, torch.randn(32, 8))
+    assert plan["head.weight"].backward_gain == pytest.approx(1.0, abs=0.3)
+    model(torch.randn(4, 8)).sum().backward()
+
+
 def test_a_closed_head_stays_closed() -> None:
     model = mlp([8, 8, 4], nn.ReLU)
     nn.init.zeros_(model.head.weight)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -29,15 +29,21 @@ from unvanish.measure.preserve import preserved
 
 TOLERANCE = 0.05  # of |gain − 1|, for a layer
 _ROUNDS = 4
+_LEAST = 0.3  # of a planned size: no run is made to work at less
 _FARTHEST = 1e4  # a factor beyond it says that there is no signal, not that the scale is wrong
 
 
 @dataclass(slots=True)
 class Gains:
-    """Measured on the batch after the correction, by weight; `factor` is what was multiplied."""
+    """Measured on the batch after the correction, by weight.
+
+    `design` is what both gains are meant to be (the scale of a residual branch where the weight
+    ends one, else 1), and `factor` what the planned weight was multiplied by.
+    """
 
     forward: dict[str, float]
     backward: dict[str, float]
+    design: dict[str, float]
     factor: dict[str, float]
 
 
@@ -66,18 +72,30 @@ class Corrector:
     links: Mapping[str, Link]
     targets: dict[str, Target]
     generator: Generator
+    least: dict[str, float] = field(default_factory=dict)  # below which no target is moved
 
     def correct(self) -> Gains:
         """Run the rounds and return the gains that they ended with."""
-        factor = dict.fromkeys(self.targets, 1.0)
+        factor: dict[str, float] = {}
+        design = self._design()
         for last in (False,) * _ROUNDS + (True,):
             outputs = self._forward_pass(factor)
             seen = self._look()
             backward = self._backward_gains(seen)
             forward = self._forward_gains(outputs)
-            if last or not self._share(forward, backward):
+            if last or not self._share(forward, backward, design):
                 break
-        return Gains(forward, backward, factor)
+        return Gains(forward, backward, design, factor)
+
+    def _design(self) -> dict[str, float]:
+        """Return what the gains are meant to be: the ratio of planned sizes, before any moves."""
+        sizes = {name: target.rms for name, target in self.targets.items() if target.rms > 0.0}
+        self.least = {name: _LEAST * size for name, size in sizes.items()}
+        return {
+            name: size / sizes[before]
+            for name, size in sizes.items()
+            if (before := self._before(name)) in sizes
+        }
 
     # --- forward -------------------------------------------------------------------------------
 
@@ -107,17 +125,21 @@ class Corrector:
             wide = output.detach().to(torch.float64)
             about, shift = self._about(wide, unit, target)
             size = float(about.square().mean().sqrt())
-            multiply = target.rms / size if target.rms > 0.0 and size > 0.0 else 1.0
-            if not 1.0 / _FARTHEST < multiply < _FARTHEST:
+            outputs[target.weight] = size
+            multiply = target.rms / size if size > 0.0 else math.inf
+            if 1.0 / _FARTHEST < multiply < _FARTHEST:
+                outputs[target.weight] = target.rms
+                factor[target.weight] = factor.get(target.weight, 1.0) * multiply
+                self.values[target.weight].mul_(multiply)
+            elif target.centre:
                 multiply = 1.0
-            outputs[target.weight] = size * multiply
-            factor[target.weight] *= multiply
-            self.values[target.weight].mul_(multiply)
-            if target.bias is not None and target.bias in self.values:
-                bias = self.values[target.bias]
-                bias.copy_((bias.to(torch.float64) - shift) * multiply + target.offset)
-            result: Tensor = (about * multiply + target.offset).to(output.dtype)
-            return result if target.bias is not None else (output * multiply)
+            else:
+                return None
+            if target.bias is None:
+                return output * multiply
+            bias = self.values[target.bias]
+            bias.copy_((bias.to(torch.float64) - shift) * multiply + target.offset)
+            return (about * multiply + target.offset).to(output.dtype)
 
         return see
 
@@ -136,9 +158,9 @@ class Corrector:
     def _forward_gains(self, outputs: Mapping[str, float]) -> dict[str, float]:
         found = {}
         for name, size in outputs.items():
-            before = self.structure.sites[name].previous
-            if self.targets[name].told and outputs.get(before or "", 0.0) > 0.0:
-                found[name] = size / outputs[before or ""]
+            before = self._before(name)
+            if before is not None and outputs.get(before, 0.0) > 0.0:
+                found[name] = size / outputs[before]
         return found
 
     # --- backward ------------------------------------------------------------------------------
@@ -158,31 +180,39 @@ class Corrector:
                 level[name] = here
         found = {}
         for name, here in level.items():
-            before = self.structure.sites[name].previous
-            change = level.get(before or "", math.nan) - here
-            if self.targets[name].told and math.isfinite(change):
+            change = level.get(self._before(name) or "", math.nan) - here
+            if math.isfinite(change):
                 found[name] = 10.0**change
         return found
 
-    def _share(self, forward: Mapping[str, float], backward: Mapping[str, float]) -> bool:
+    def _before(self, name: str) -> str | None:
+        """Return the weight in front of `name` in its run, if gains between the two say something.
+
+        A normalisation behind either makes its scale meaningless.
+        """
+        before = self.structure.sites[name].previous
+        known = before in self.targets and self.targets[before].told and self.targets[name].told
+        return before if known else None
+
+    def _share(
+        self,
+        forward: Mapping[str, float],
+        backward: Mapping[str, float],
+        design: Mapping[str, float],
+    ) -> bool:
         """Move targets where a backward gain misses the tolerance; return whether any moved."""
         shrink: dict[str, float] = {}  # by first weight of a run: the worst |log gain|
         share: dict[str, float] = {}  # by weight: what its scale is to be multiplied by
-        for name, gain in backward.items():
+        for name, meant in design.items():
             link = self.links.get(self.structure.sites[name].previous or "")
-            held = self.targets[name].rms > 0.0
-            if (
-                link is None
-                or not held
-                or gain <= 0.0
-                or abs(math.log(gain)) <= math.log1p(TOLERANCE)
-            ):
+            gain = backward.get(name, meant) / meant
+            if link is None or gain <= 0.0 or abs(math.log(gain)) <= math.log1p(TOLERANCE):
                 continue
             if link.kind == "centred":
                 head = self._head(name)
                 shrink[head] = max(shrink.get(head, 0.0), abs(math.log(gain)))
             elif link.kind == "plain":
-                product = gain * forward.get(name, 1.0)
+                product = gain * forward.get(name, meant) / meant
                 if abs(math.log(product)) > 0.2 * math.log1p(TOLERANCE):
                     share[name] = product**-0.5
         for head, worst in shrink.items():
@@ -201,5 +231,6 @@ class Corrector:
         """Multiply the targets of a weight and of all behind it in its run."""
         name: str | None = first
         while name is not None and name in self.targets:
-            self.targets[name] = replace(self.targets[name], rms=self.targets[name].rms * by)
+            size = max(self.targets[name].rms * by, self.least.get(name, 0.0))
+            self.targets[name] = replace(self.targets[name], rms=size)
             name = self.structure.sites[name].next

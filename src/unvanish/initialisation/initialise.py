@@ -22,6 +22,7 @@ from unvanish.initialisation.observe import (
     forward_of,
     guessed,
     observe_either,
+    ordinary,
     require_finite,
 )
 from unvanish.initialisation.parameters import Owned, parameters_of
@@ -72,15 +73,17 @@ def init_(
         note = _("The model has no parameters: there is nothing to initialise.")
         return InitPlan(scheme, (), (note,), "module order", False, TOLERANCE, not dry_run)
     planner = _Planner(model, owned, chosen, generator)
-    forwards = None
-    if batch is not None or loss_fn is not None:
-        forwards = (
-            forward_of(model, differentiable(batch), loss_fn),
-            forward_of(model, batch, loss_fn),
-        )
-    plan = planner.plan(forwards, applied=not dry_run)
-    if not dry_run:
-        _write(planner.values, owned)
+    with torch.inference_mode(False):
+        forwards = None
+        if batch is not None or loss_fn is not None:
+            batch = ordinary(batch)
+            forwards = (
+                forward_of(model, differentiable(batch), loss_fn),
+                forward_of(model, batch, loss_fn),
+            )
+        plan = planner.plan(forwards, applied=not dry_run)
+        if not dry_run:
+            _write(planner.values, owned)
     return plan
 
 
@@ -135,7 +138,7 @@ class _Planner:
         links, notes = links_of(structure, self.owned, self.scheme)
         self.notes += notes
         self._draft(structure, links)
-        gains = Gains({}, {}, {})
+        gains = Gains({}, {}, {}, {})
         if forward is not None and self.values:
             gains = Corrector(
                 self.model,
@@ -230,19 +233,19 @@ class _Planner:
         self.texts[name] = (draft.what, draft.why)
 
     def _tell(self, gains: Gains) -> None:
-        """Note the weights whose gains miss the tolerance."""
+        """Note the weights whose gains miss what they are meant to be by the tolerance."""
         for gain, direction in ((gains.forward, _("Forward")), (gains.backward, _("Backward"))):
             missed = [
                 name
                 for name, value in gain.items()
-                if abs(value - 1.0) > TOLERANCE and self.targets[name].rms > 0.0
+                if name in gains.design and abs(value / gains.design[name] - 1.0) > TOLERANCE
             ]
             if missed:
                 self.notes.append(
                     _(
-                        "{direction} gains that miss 1 by more than {tolerance:.0%}: {count}"
-                        " (first: {name}, ×{gain:.3f}). What lies between these layers does not"
-                        " let both directions be 1."
+                        "{direction} gains that miss what they are meant to be by more than"
+                        " {tolerance:.0%}: {count} (first: {name}, ×{gain:.3f}). What lies between"
+                        " these layers does not let both directions be so."
                     ).format(
                         count=len(missed),
                         direction=direction,

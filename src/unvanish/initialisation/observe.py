@@ -40,16 +40,29 @@ def differentiable(batch: Any) -> Any:
 
     The graph then begins at the input, so that a skip around the first layer is seen.
     """
-    if isinstance(batch, Tensor):
-        if not batch.is_floating_point():
-            return batch
+
+    def leaf(tensor: Tensor) -> Tensor:
+        if not tensor.is_floating_point():
+            return tensor
         with torch.inference_mode(False), torch.enable_grad():
             # a clone of the leaf, so that a model that writes into its input may do so
-            return batch.detach().clone().requires_grad_().clone()
+            return tensor.detach().clone().requires_grad_().clone()
+
+    return _mapped(batch, leaf)
+
+
+def ordinary(batch: Any) -> Any:
+    """Return the batch with copies in place of tensors made in inference mode."""
+    return _mapped(batch, lambda tensor: tensor.clone() if tensor.is_inference() else tensor)
+
+
+def _mapped(batch: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    if isinstance(batch, Tensor):
+        return change(batch)
     if isinstance(batch, Mapping):
-        return {key: differentiable(value) for key, value in batch.items()}
+        return {key: _mapped(value, change) for key, value in batch.items()}
     if type(batch) in (list, tuple):
-        return type(batch)(differentiable(item) for item in batch)
+        return type(batch)(_mapped(item, change) for item in batch)
     return batch
 
 

@@ -42,9 +42,9 @@ class Owned:
 
     @property
     def bias(self) -> str | None:
-        """The name of the bias beside this weight, if there is one."""
-        beside = getattr(self.module, "bias", None)
-        if self.attribute != "weight" or not isinstance(beside, nn.Parameter):
+        """The name of the bias beside this weight, None where there is none that may be set."""
+        beside = self.module._parameters.get("bias")
+        if self.attribute != "weight" or beside is None or not beside.requires_grad:
             return None
         return f"{self.path}.bias" if self.path else "bias"
 

@@ -26,7 +26,8 @@ class InitRow:
     mean square of this layer's output over that of the layer before, `backward_gain` that of
     ∂L/∂(output of the layer before) over ∂L/∂(output), through this weight and the activation in
     front of it (norms over the whole batch); None where they were not measured, or where no layer
-    comes before.
+    comes before. They are meant to be 1; of a weight that ends a residual branch, the branch's
+    scale.
     """
 
     parameter: str

@@ -32,9 +32,9 @@ class Draft:
 class Target:
     """What a weight's output is to be on a batch: its root mean square about its bias.
 
-    A mean square of 0 is not held to anything: a norm follows, or it is the network's output,
-    which cuts a part out of the signal. `centre` says that each unit's mean over the batch is
-    removed by its bias; `told` whether its gains say something.
+    A mean square of 0 is not held to anything: a norm follows, the bias is frozen, or it is the
+    network's output, which cuts a part out of the signal. `centre` says that each unit's mean over
+    the batch is removed by its bias; `told` whether its gains say something.
     """
 
     weight: str
@@ -270,9 +270,14 @@ def _target(around: Around) -> Target:
     if site.branch is not None:
         rms *= _branch_factor(around)[0]
     told = not (kinds & {"norm", "unknown"} or len(site.ops) != 1 or around.weight.tied)
-    if not told or kinds == {"output"}:
+    has_bias = around.weight.module._parameters.get("bias") is not None
+    frozen_bias = has_bias and around.weight.bias is None
+    if not told or kinds == {"output"} or frozen_bias:
         rms = 0.0
-    centred = behind is not None and behind.kind == "centred" and around.weight.bias is not None
+    centred = behind is not None and behind.kind == "centred"
+    if behind is None and front is not None:  # the last of a run: takes off what is in front of it
+        centred = front.kind == "centred" and abs(front.mean) > 1e-9
+    centred = centred and around.weight.bias is not None
     offset = behind.offset if behind is not None else 0.0
     if behind is not None and behind.shaping is not None:
         offset = behind.shaping.beta
