@@ -226,7 +226,22 @@ class Float32(Cure):
         return Change((Edit("", _("parameters"), "float16", "float32"),))
 
     def code(self, live: Live, change: Change) -> str:
-        return "model.float()  # and hand it inputs in float32: x.float()"
+        return "\n".join(
+            (
+                "import torch",
+                "",
+                "",
+                "def to_float32(module, inputs):",
+                "    half = (torch.float16, torch.bfloat16)",
+                "    return tuple(",
+                "        x.float() if getattr(x, 'dtype', None) in half else x for x in inputs",
+                "    )",
+                "",
+                "",
+                "model.float()",
+                "model.register_forward_pre_hook(to_float32)",
+            )
+        )
 
 
 def to_float32(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
