@@ -55,9 +55,17 @@ class GradientClipping(Cure):
         return Change((Edit("", _("norm of the gradient"), _("free"), f"≤ {_CLIP:g}"),))
 
     def code(self, live: Live, change: Change) -> str:
-        return (
-            "# between loss.backward() and optimizer.step():\n"
-            f"torch.nn.utils.clip_grad_norm_(model.parameters(), {_CLIP!r})"
+        return "\n".join(
+            (
+                "import torch",
+                "",
+                "",
+                "def clip(*_):",
+                f"    torch.nn.utils.clip_grad_norm_(model.parameters(), {_CLIP!r})",
+                "",
+                "",
+                "optimizer.register_step_pre_hook(clip)  # before every step",
+            )
         )
 
 
