@@ -166,9 +166,7 @@ LIVES: dict[str, Callable[[], Live]] = {
     "residual": lambda: plain(nn.ReLU),
     "safe-functions": lambda: live(mlp([8, 8, 4], nn.ReLU), labelled(16, 8), root),
     "scaled-branches": lambda: live(
-        nn.Sequential(
-            *(Residual(mlp([8, 8, 8], nn.ReLU)) for _ in range(4)), nn.Linear(8, 4)
-        ),
+        nn.Sequential(*(Residual(mlp([8, 8, 8], nn.ReLU)) for _ in range(4)), nn.Linear(8, 4)),
         labelled(16, 8),
         classes,
     ),

@@ -94,9 +94,7 @@ def test_it_changes_something_and_says_what(name: str) -> None:
     change = cure(name).apply(one)
     assert change.edits
     now = state(one.model)
-    same = before.keys() == now.keys() and all(
-        torch.equal(before[key], now[key]) for key in before
-    )
+    same = before.keys() == now.keys() and all(torch.equal(before[key], now[key]) for key in before)
     hooked = any(module._forward_pre_hooks for module in one.model.modules())
     types = [type(module) for module in build(name).model.modules()]
     assert (
