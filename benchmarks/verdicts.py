@@ -16,6 +16,7 @@ import os
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from fnmatch import fnmatchcase
@@ -143,11 +144,12 @@ def work_through(
         done = place / "row.json"
         if done.exists() and not fresh:
             old = json.loads(done.read_text())
-            if old["code_digest"] == codes[one.name]:
+            if (old.get("code_digest"), old.get("judged")) == (codes[one.name], judged.__name__):
                 return old
         row = judged(one, seed, place)
+        made = {"code_digest": codes[one.name], "judged": judged.__name__}
         place.mkdir(parents=True, exist_ok=True)
-        done.write_text(json.dumps({**row, "code_digest": codes[one.name]}))
+        done.write_text(json.dumps({**row, **made}))
         return json.loads(done.read_text())
 
     with Progress(console=console) as progress, ThreadPoolExecutor(jobs) as pool:
@@ -211,13 +213,20 @@ def _written(rows: list[Row]) -> str:
         name: rates([row for row in rows if name in ("all", row["group"])])
         for name in ("all", "public", "own")
     }
-    left_out = ("evidence", "code_digest")
+    left_out = ("evidence", "code_digest", "judged")
     lines = [
         json.dumps({name: _finite(value) for name, value in row.items() if name not in left_out})
         for row in rows
     ]
     inner = ",\n    ".join(lines)
-    head = json.dumps({"rates": groups}, indent=2)[:-2]
+    made = dict(Counter(row["judged"] for row in rows))
+    about = {
+        "cases": len({row["case"] for row in rows}),
+        "seeds": len({row["seed"] for row in rows}),
+        "runs": len(rows),
+        "judged": made,  # by_command: `unvanish run`; by_ear: in one process; by_record: saved runs
+    }
+    head = json.dumps({**about, "rates": groups}, indent=2)[:-2]
     return f'{head},\n  "runs": [\n    {inner}\n  ]\n}}\n'
 
 
