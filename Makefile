@@ -49,14 +49,18 @@ format: $(STAMP)  ## let ruff format the tree
 readme: $(STAMP) $(MO)  ## put the real output of the example into the READMEs
 	$(BIN)/python docs/make_readme.py
 
+pages: $(STAMP)  ## write the pages of the documentation that come from the code
+	$(BIN)/python docs/write_json_page.py
+	$(BIN)/python docs/write_cases_page.py
+
 pictures: $(STAMP) $(MO)  ## make the pictures of the READMEs from a real run (needs Chromium)
 	$(BIN)/python docs/make_pictures.py
 
 bench-check: $(STAMP)  ## cost of a traced step against a bare one, interleaved
 	MALLOC_MMAP_THRESHOLD_=65536 $(BIN)/python benchmarks/check.py
 
-bench-verdicts: $(STAMP)  ## right verdicts on cases with known answers
-	$(BIN)/python benchmarks/verdicts.py --json benchmarks/results/verdicts.json
+bench-verdicts: $(STAMP)  ## right verdicts on all cases with known answers, 3 seeds, by `unvanish run`
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/verdicts.py --json benchmarks/results/verdicts.json
 
 bench-rules: $(STAMP)  ## time of judging a trace of 5,000 ops
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/rules.py
@@ -78,6 +82,9 @@ coverage-zoo: $(ZOO_VENV)/.ready  ## trace every architecture of timm, transform
 
 bench-fix: $(STAMP)  ## cures proven on cases with known faults, beside random search; goes on where it stopped
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/fix.py
+
+bench-overhead: $(STAMP)  ## cost of monitoring a long run, and of its peers, interleaved
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/overhead.py --json benchmarks/results/overhead.json
 
 bench-theory: $(STAMP)  ## time of one activation's full theory
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/theory.py --json benchmarks/results/theory.json
