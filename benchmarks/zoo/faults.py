@@ -36,7 +36,7 @@ from unvanish.records import Run
 Label = Literal["trains", "untrainable", "cut", "neither"]
 
 TRAINS, UNTRAINABLE = 0.5, 0.25
-STEPS, PATIENCE = 30, 72  # of the clean network, and of a faulty one that has not learnt by then
+STEPS, PATIENCE = 60, 144  # of the clean network, and of a faulty one that has not learnt by then
 REACHED = 0.9  # progress at which a training may end early
 # Found to overfit most clean networks of the library: text models want a large rate under SGD.
 RATES = {
@@ -89,7 +89,7 @@ def drawn(model: nn.Module, deviation: float) -> None:
 
 
 def detached(model: nn.Module) -> None:
-    """Detach the output of the middle block of the longest stack of blocks."""
+    """Detach the output of the middle block of the stack that holds most of the parameters."""
     stacks = [
         module
         for module in model.modules()
@@ -97,7 +97,7 @@ def detached(model: nn.Module) -> None:
     ]
     if not stacks:
         raise UnbuildableError("no stack of blocks to detach in")
-    stack = max(stacks, key=lambda each: (len(each), sum(p.numel() for p in each.parameters())))
+    stack = max(stacks, key=lambda each: sum(p.numel() for p in each.parameters()))
     block = list(stack)[(len(stack) - 1) // 2]
     forward = block.forward
 

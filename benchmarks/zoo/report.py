@@ -154,7 +154,7 @@ too) and transformers (each type of configuration, shrunk) that fits the machine
 small real batch, one traced backward, one verdict. `make coverage-zoo` makes this page and
 `benchmarks/results/zoo.json`, which has a row for each. *Unbuilt*: no small configuration was found
 that takes a batch. *Untrained*: its own step fails, without us. *Crash*: the step succeeds, and
-Unvanish fails."""
+Unvanish fails. Where an architecture is missing, the time was out: the same command goes on."""
 
 _FAULTS = """\
 ## Faults put in
