@@ -188,7 +188,7 @@ def measure(
 def main(rounds: int, steps: int, warm: int, only: str | None, json_path: Path | None) -> None:
     """Print the ratio of a watched step to a bare one."""
     figures: dict[str, Any] = {
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} thread",
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} used",
         "torch": str(torch.__version__),
         "rounds": rounds,
         "steps in a round": steps,
