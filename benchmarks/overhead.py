@@ -71,8 +71,9 @@ def wandb_watch(log_freq: int) -> Way:
     def way(work: Workload, directory: Path) -> Iterator[Callable[[], None]]:
         import wandb
 
-        with wandb.init(dir=str(directory), project="bench", reinit="create_new") as run:
-            run.watch(work.model, log_freq=log_freq)
+        # `watch` logs to the run that is current in the process.
+        with wandb.init(dir=str(directory), project="bench", reinit=True) as run:
+            wandb.watch(work.model, log_freq=log_freq)
 
             def step() -> None:
                 work.step()
@@ -184,25 +185,29 @@ def measure(
 @click.option("--steps", default=25, show_default=True, help="steps in a round")
 @click.option("--warm", default=17, show_default=True, help="steps before the first round")
 @click.option("--only", help="ways whose name holds this")
+@click.option("--workload", default="", help="workloads whose name holds this")
 @click.option("--json", "json_path", type=click.Path(path_type=Path))
-def main(rounds: int, steps: int, warm: int, only: str | None, json_path: Path | None) -> None:
+def main(
+    rounds: int, steps: int, warm: int, only: str | None, workload: str, json_path: Path | None
+) -> None:
     """Print the ratio of a watched step to a bare one."""
     figures: dict[str, Any] = {
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, 1 thread each",
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} used",
         "torch": str(torch.__version__),
         "rounds": rounds,
         "steps in a round": steps,
         "ratios (quartiles)": {},
     }
     found = figures["ratios (quartiles)"]
-    table = Table("", *WORKLOADS, title="median ratio to a bare step (quartiles)")
+    chosen = {name: build for name, build in WORKLOADS.items() if workload in name}
+    table = Table("", *chosen, title="median ratio to a bare step (quartiles)")
     for name, way in WAYS.items():
         if only and only not in name:
             continue
         cells = []
-        for workload, build in WORKLOADS.items():
+        for place, build in chosen.items():
             low, middle, high = measure(build, way, steps, rounds, warm)
-            found.setdefault(workload, {})[name] = [round(x, 4) for x in (low, middle, high)]
+            found.setdefault(place, {})[name] = [round(x, 4) for x in (low, middle, high)]
             cells.append(f"{middle:.3f} ({low:.3f} to {high:.3f})")
             if json_path is not None:
                 json_path.write_text(json.dumps(figures, indent=2) + "\n")
