@@ -83,6 +83,9 @@ coverage-zoo: $(ZOO_VENV)/.ready  ## trace every architecture of timm, transform
 bench-fix: $(STAMP)  ## cures proven on cases with known faults, beside random search; goes on where it stopped
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/fix.py
 
+bench-overhead: $(STAMP)  ## cost of monitoring a long run, and of its peers, interleaved
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/overhead.py --json benchmarks/results/overhead.json
+
 bench-theory: $(STAMP)  ## time of one activation's full theory
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/theory.py --json benchmarks/results/theory.json
 

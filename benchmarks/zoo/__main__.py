@@ -159,11 +159,9 @@ def members(library: str) -> Iterator[tuple[str, str, str, Callable[[], Any]]]:
         for name in vision.torchvision_names():
             yield library, name, name.split("_")[0], partial(vision.build_torchvision, name, 8)
     elif library == "timm":
-        chosen = timm_members()
-        for place in (0, 1):  # the smallest of all families first
-            for family, names in chosen.items():
-                for name in names[place : place + 1]:
-                    yield library, name, family, partial(vision.build_timm, name, family, 8)
+        pairs = [(name, family) for family, names in timm_members().items() for name in names]
+        for name, family in sorted(pairs, key=lambda pair: vision.timm_rank(pair[0])):
+            yield library, name, family, partial(vision.build_timm, name, family, 8)
     else:
         for name in language.transformers_names():
             yield library, name, name, partial(language.build_transformers, name, 4)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import struct
+import time
 import warnings
 from collections import defaultdict
 from collections.abc import Iterator
@@ -59,15 +60,27 @@ def log_records(data: bytes) -> Iterator[bytes]:
             parts = b""
 
 
+def finished_records(file: Path, kind: Any) -> list[Any]:
+    """Return the records of a run that is finished: another process may still be writing them."""
+    deadline = time.monotonic() + 20
+    while True:
+        records = []
+        for data in log_records(file.read_bytes()):
+            record = kind()
+            record.ParseFromString(data)
+            records.append(record)
+        if any(record.HasField("exit") for record in records) or time.monotonic() > deadline:
+            return records
+        time.sleep(0.1)
+
+
 def history(directory: Path) -> Rows:
     """Return what a W&B run in offline mode has put into its file."""
     from wandb.proto import wandb_internal_pb2
 
     (file,) = directory.rglob("run-*.wandb")
     found: Rows = defaultdict(list)
-    for data in log_records(file.read_bytes()):
-        record = wandb_internal_pb2.Record()
-        record.ParseFromString(data)
+    for record in finished_records(file, wandb_internal_pb2.Record):
         if not record.HasField("history"):
             continue
         row = {

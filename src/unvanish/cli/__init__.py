@@ -23,6 +23,7 @@ COMMANDS: dict[str, str] = {
     "theory": "theory",
     "init": "init",
     "rule": "rule",
+    "cure": "cure",
     "report": "report",
     "runs": "runs",
     "compare": "compare",

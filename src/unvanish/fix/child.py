@@ -101,6 +101,18 @@ class _Trial:
         Surgeon(self._operate, generator(self._order.seed), self._run).install()
 
     def _operate(self, live: Live) -> None:
+        # What cures measure is none of the script's own passes, and no step of its either.
+        for session in self._restart:
+            session.quiet()
+        try:
+            self._treat(live)
+        finally:
+            for session in self._restart:
+                session.heed()
+        for session in self._restart:
+            session.begin_anew()
+
+    def _treat(self, live: Live) -> None:
         from unvanish.fix.cure import NotApplicable
         from unvanish.fix.treat import treat
         from unvanish.fix.trial import Treatment
@@ -116,8 +128,6 @@ class _Trial:
             raise StepsReached from reason
         self._answer["edits"] = [asdict(row) for row in treated.edits]
         self._answer["note"], self._answer["code"] = treated.note, treated.code
-        for session in self._restart:
-            session.begin_anew()
 
     def _candidates(self, live: Live) -> list[Candidate]:
         from unvanish.diagnose import diagnose

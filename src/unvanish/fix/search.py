@@ -15,6 +15,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
+from unvanish.errors import NoSignalError
 from unvanish.fix import prove
 from unvanish.fix.trial import UNTREATED, Candidate, Outcome, Trainer, Treatment
 from unvanish.i18n import _
@@ -343,10 +344,18 @@ class Search:
     # --- what came of it -----------------------------------------------------------------------
 
     def result(self) -> Fix:
-        """Return what is known so far. Raises ValueError before the first training is over."""
+        """Return what is known so far.
+
+        Raises ValueError before the first training is over, NoSignalError if it showed nothing.
+        """
         first = self._baseline.get(0)
-        if first is None or first.diagnosis is None:
+        if first is None:
             raise ValueError("nothing has been trained")
+        if first.diagnosis is None:
+            raise NoSignalError(
+                _("no backward pass was traced in this run"),
+                _("Run at least one step that calls loss.backward()."),
+            )
         cures = self._cures()
         proven = [one.name for one in cures if one.status == "proven"]
         return Fix(

@@ -103,9 +103,14 @@ class Session:
         self.watcher.begin_anew()
 
     def quiet(self) -> None:
-        """Stop recording, as in a forked child, which is not watched."""
+        """Stop recording, as in a forked child, which is not watched; all hooks stay."""
         self._listener.on = False
         self.watcher.log.active = False
+
+    def heed(self) -> None:
+        """Record again after `quiet`."""
+        self._listener.on = True
+        self.watcher.log.active = True
 
     def run(self, outcome: Outcome, notes: tuple[str, ...] = ()) -> Run:
         """Return what is known so far as a record."""

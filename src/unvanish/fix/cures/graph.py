@@ -11,7 +11,7 @@ Proposed where the graph is cut.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -44,29 +44,38 @@ class RegisterParameters(Cure):
         lost = _lost(live)
         if not lost:
             raise NotApplicable(_("the optimiser holds every trainable parameter"))
+        held = _containers(live.model)
+        for path, name in held:
+            setattr(_at(live.model, path), name, _registered(_value(live.model, path, name)))
         optimise(live.optimizer, lost, beside=live.model.parameters())
         rows = [Edit(name, _("optimised"), _("no"), _("yes")) for name in lost]
-        return Change(tuple(rows), details={"names": list(lost)})
+        return Change(tuple(rows), details={"held": held})
 
     def code(self, live: Live, change: Change) -> str:
-        held = _containers(live.model)
-        lines = [
-            f"{_owner('model', path)}.{name} = torch.nn.ModuleList({_owner('model', path)}.{name})"
-            for path, name in held
-        ]
-        if lines:
-            lines = ["import torch", "", *lines, "# before the optimiser is built"]
-        else:
+        lines = []
+        if change.details["held"]:
             lines = [
+                "import torch",
+                "",
+                f"for path, name in {change.details['held']!r}:",
+                "    owner = model.get_submodule(path)",
+                "    layers = getattr(owner, name)",
+                "    named = isinstance(layers, dict)",
+                "    kind = torch.nn.ModuleDict if named else torch.nn.ModuleList",
+                "    setattr(owner, name, kind(layers))",
+            ]
+        return "\n".join(
+            (
+                *lines,
                 "held = {id(p) for group in optimizer.param_groups for p in group['params']}",
                 "lost = [p for p in model.parameters() if p.requires_grad and id(p) not in held]",
                 "optimizer.param_groups[0]['params'].extend(lost)",
-            ]
-        return "\n".join(lines)
+            )
+        )
 
 
-def _owner(root: str, path: str) -> str:
-    return f"{root}.get_submodule({path!r})" if path else root
+def _registered(layers: Any) -> nn.Module:
+    return nn.ModuleDict(layers) if isinstance(layers, dict) else nn.ModuleList(layers)
 
 
 def _lost(live: Live) -> dict[str, Tensor]:
@@ -79,32 +88,39 @@ def _lost(live: Live) -> dict[str, Tensor]:
         if parameter.requires_grad and id(parameter) not in held
     }
     for path, name in _containers(live.model):
-        for number, module in enumerate(_modules_in(_value(live.model, path, name))):
-            for inner, parameter in module.named_parameters():
-                if parameter.requires_grad and id(parameter) not in held:
-                    found[f"{path}.{name}.{number}.{inner}".lstrip(".")] = parameter
+        for inner, parameter in _registered(_value(live.model, path, name)).named_parameters():
+            if parameter.requires_grad and id(parameter) not in held:
+                found[f"{path}.{name}.{inner}".lstrip(".")] = parameter
     return found
 
 
+def _at(model: nn.Module, path: str) -> nn.Module:
+    return model.get_submodule(path)
+
+
 def _value(model: nn.Module, path: str, name: str) -> Any:
-    return getattr(model.get_submodule(path), name)
+    return getattr(_at(model, path), name)
 
 
 def _containers(model: nn.Module) -> list[tuple[str, str]]:
-    """Return (path of the module, attribute) of lists and dictionaries that hold modules."""
+    """Return (path of the module, attribute) of lists and dictionaries of modules alone."""
     return [
         (path, name)
         for path, module in model.named_modules()
         for name, value in vars(module).items()
-        if not name.startswith("_")
-        and isinstance(value, list | tuple | dict)
-        and any(True for _module in _modules_in(value))
+        if not name.startswith("_") and _holds_modules(value)
     ]
 
 
-def _modules_in(value: Any) -> Iterable[nn.Module]:
-    items = value.values() if isinstance(value, dict) else value
-    return [item for item in items if isinstance(item, nn.Module)]
+def _holds_modules(value: Any) -> bool:
+    if isinstance(value, dict):
+        named = all(isinstance(key, str) for key in value)
+        return named and bool(value) and all(isinstance(v, nn.Module) for v in value.values())
+    return (
+        isinstance(value, list | tuple)
+        and bool(value)
+        and all(isinstance(item, nn.Module) for item in value)
+    )
 
 
 class StraightThrough(Cure):
@@ -123,8 +139,8 @@ class StraightThrough(Cure):
         return _("Let the gradient pass an argmax as it passes a softmax (straight-through).")
 
     def apply(self, live: Live) -> Change:
-        choices = [op for op in observe(live).ops if op.name in ("argmax", "one_hot", "max")]
-        if not any(op.name == "one_hot" for op in choices):
+        choices = [op for op in observe(live).ops if op.name in ("argmax", "one_hot")]
+        if {op.name for op in choices} != {"argmax", "one_hot"}:
             raise NotApplicable(_("no one-hot code of an argmax in the network"))
         live.settings.contexts.append(_StraightThrough)
         note = _("Imitated here; in your source it is an edit.")

@@ -55,9 +55,17 @@ class GradientClipping(Cure):
         return Change((Edit("", _("norm of the gradient"), _("free"), f"≤ {_CLIP:g}"),))
 
     def code(self, live: Live, change: Change) -> str:
-        return (
-            "# between loss.backward() and optimizer.step():\n"
-            f"torch.nn.utils.clip_grad_norm_(model.parameters(), {_CLIP!r})"
+        return "\n".join(
+            (
+                "import torch",
+                "",
+                "",
+                "def clip(*_):",
+                f"    torch.nn.utils.clip_grad_norm_(model.parameters(), {_CLIP!r})",
+                "",
+                "",
+                "optimizer.register_step_pre_hook(clip)  # before every step",
+            )
         )
 
 
@@ -226,7 +234,22 @@ class Float32(Cure):
         return Change((Edit("", _("parameters"), "float16", "float32"),))
 
     def code(self, live: Live, change: Change) -> str:
-        return "model.float()  # and hand it inputs in float32: x.float()"
+        return "\n".join(
+            (
+                "import torch",
+                "",
+                "",
+                "def to_float32(module, inputs):",
+                "    half = (torch.float16, torch.bfloat16)",
+                "    return tuple(",
+                "        x.float() if getattr(x, 'dtype', None) in half else x for x in inputs",
+                "    )",
+                "",
+                "",
+                "model.float()",
+                "model.register_forward_pre_hook(to_float32)",
+            )
+        )
 
 
 def to_float32(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
