@@ -6,7 +6,7 @@ held against the clean network under the same optimiser and learning rate:
     progress = (chance - end) / (chance - end of the clean network)
 
 where chance is the cross-entropy of a model that only knows how often each label occurs, which is
-all that a network with a dead trunk can learn. Fixed before anything was judged: "trains" from 0.5
+all that a network with a dead trunk can learn. "Trains" from 0.5
 on, "untrainable" below 0.25, between them neither (left out of the rates). A detach is labelled by
 what it is, "cut": whatever lies before it gets no gradient, and what lies behind may overfit all
 the same.
@@ -174,7 +174,7 @@ def end(losses: list[float]) -> float:
 
 
 def label(progress: float) -> Label:
-    """Return what became of a training, by the shares that were fixed beforehand."""
+    """Return what became of a training, by the two shares."""
     if progress >= TRAINS:
         return "trains"
     return "untrainable" if progress < UNTRAINABLE else "neither"

@@ -268,7 +268,12 @@ def _wrong(cases: list[Row]) -> str:
     if not any("verdict" in case for case in cases):
         return "No faults were put in yet: `python -m benchmarks.zoo faults`."
     if not rows:
-        return "Every labelled case was judged right."
+        labelled = [case for case in cases if "verdict" in case]
+        sick = sum(case["label"] in ("untrainable", "cut") for case in labelled)
+        return (
+            f"No labelled case was misjudged, of {len(labelled)}, of which {sick} are sick:"
+            " the bounds above say how little that shows."
+        )
     return "Cases judged otherwise than their label, with the progress made:\n\n" + _table(
         ["", "fault", "half", "label", "said"], rows
     )
