@@ -20,7 +20,7 @@ from torch.nn import functional
 
 import unvanish.monitor
 from unvanish.diagnose import diagnose
-from unvanish.monitor import watcher
+from unvanish.monitor import optimizers, watcher
 from unvanish.monitor.program import StepsReached
 from unvanish.records import ModelRun, Run
 
@@ -210,7 +210,11 @@ def test_a_second_phase_is_a_second_model(watch_loop: WatchLoop) -> None:
     assert {2, 4, 8, 16, 32, 64} <= {trace.step for trace in second.traces}
 
 
-def test_without_an_optimiser_a_backward_is_a_step(watch_loop: WatchLoop) -> None:
+def test_without_an_optimiser_a_backward_is_a_step(
+    watch_loop: WatchLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Optimisers of other tests may still be alive in this process, and would be found.
+    monkeypatch.setattr(optimizers, "existing_optimizers", list)
     model = only(watch_loop(loops.no_optimizer))
     assert model.optimizer is None
     assert [step.backwards for step in model.steps] == [1] * loops.STEPS
