@@ -58,6 +58,27 @@ bench-check: $(STAMP)  ## cost of a traced step against a bare one, interleaved
 bench-verdicts: $(STAMP)  ## right verdicts on cases with known answers
 	$(BIN)/python benchmarks/verdicts.py --json benchmarks/results/verdicts.json
 
+bench-rules: $(STAMP)  ## time of judging a trace of 5,000 ops
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/rules.py
+
+# Other releases of torch and of the libraries than ours: an environment of its own.
+ZOO_VENV ?= .venv-zoo
+
+$(ZOO_VENV)/.ready: benchmarks/zoo/requirements.txt
+	test -x $(ZOO_VENV)/bin/python || $(PYTHON) -m venv $(ZOO_VENV)
+	$(ZOO_VENV)/bin/python -m pip install --quiet --disable-pip-version-check \
+		-r benchmarks/zoo/requirements.txt -e .
+	touch $@
+
+# About an hour on 2 cores. What is done is kept in .zoo/: an interrupted run goes on where it was.
+coverage-zoo: $(ZOO_VENV)/.ready  ## trace every architecture of timm, transformers and torchvision
+	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(ZOO_VENV)/bin/python -m benchmarks.zoo trace
+	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(ZOO_VENV)/bin/python -m benchmarks.zoo faults
+	$(ZOO_VENV)/bin/python -m benchmarks.zoo report
+
+bench-fix: $(STAMP)  ## cures proven on cases with known faults, beside random search; goes on where it stopped
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/fix.py
+
 bench-theory: $(STAMP)  ## time of one activation's full theory
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/theory.py --json benchmarks/results/theory.json
 

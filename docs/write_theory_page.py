@@ -141,8 +141,9 @@ and sums of branches whose ends have weights of their own.
 
 {boundary}
 
-6 ξ_c infinite (a critical point) does not promise any depth: samples may still become alike like
-1/depth², and finite width adds its noise.
+Depth 90 is not counted: depth over width is about 1 there, and no network trains within the budget,
+not even at σ_w² = 1.75. 6 ξ_c infinite (a critical point) does not promise any depth: samples may
+still become alike like 1/depth², and finite width adds its noise.
 
 ## What it cannot say
 
@@ -157,10 +158,11 @@ and sums of branches whose ends have weights of their own.
 ## Sources
 
 Poole et al. 2016 (arXiv 1606.05340); Schoenholz et al. 2017 (1611.01232); Hayou et al. 2019
-(1902.06853); Xiao et al. 2018 (1806.05393); Yang & Schoenholz 2017 (1712.08969); Yang et al. 2019
-(1902.08129); Hanin & Nica 2020 (1812.05994); Chen, Pennington & Schoenholz 2018 (1806.05394);
-Engelken, Wolf & Abbott 2023 (2006.02427); Noci et al. 2022 (2206.03126); Martens et al. 2021
-(2110.01765); Zhang, Botev & Martens 2022 (2203.08120); Cho & Saul 2009; Williams 1997.
+(1902.06853) and 2021 (2010.12859); Xiao et al. 2018 (1806.05393); Yang & Schoenholz 2017
+(1712.08969); Yang et al. 2019 (1902.08129); Hanin & Nica 2020 (1812.05994); Chen, Pennington &
+Schoenholz 2018 (1806.05394); Engelken, Wolf & Abbott 2023 (2006.02427); Noci et al. 2022
+(2206.03126); Martens et al. 2021 (2110.01765); Zhang, Botev & Martens 2022 (2203.08120); Cho & Saul
+2009; Williams 1997.
 """
 
 

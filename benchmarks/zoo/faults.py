@@ -19,12 +19,12 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from benchmarks.zoo.specimen import Specimen, UnbuildableError, chance
+from benchmarks.zoo.tracing import lean
 from torch import Tensor, nn
 
 from unvanish import store
@@ -163,16 +163,7 @@ def watched(
         losses = overfit(specimen, model, name, rate, goal)
     finally:
         session.end()
-    return _lean(session.run(Outcome("finished", 0))), losses
-
-
-def _lean(run: Run) -> Run:
-    """Drop the single ops of each trace: no rule reads them, and they are most of a record."""
-    models = tuple(
-        replace(model, traces=tuple(replace(trace, ops=()) for trace in model.traces))
-        for model in run.models
-    )
-    return replace(run, models=models)
+    return lean(session.run(Outcome("finished", 0))), losses
 
 
 def end(losses: list[float]) -> float:

@@ -7,6 +7,7 @@ counts as a fit when a forward with a loss runs. Otherwise less is shrunk.
 
 from __future__ import annotations
 
+import importlib
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -82,10 +83,14 @@ ATTEMPTS: tuple[Mapping[str, int], ...] = (
 
 
 def transformers_names() -> list[str]:
-    """Return every type of model that has a configuration."""
+    """Return every type of model that has a configuration; those that are parts of others last."""
+    from transformers.models.auto import modeling_auto
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 
-    return sorted(CONFIG_MAPPING_NAMES)
+    whole: set[str] = set()
+    for head in HEADS:
+        whole |= set(getattr(modeling_auto, f"MODEL_FOR_{head}_MAPPING_NAMES"))
+    return sorted(CONFIG_MAPPING_NAMES, key=lambda name: (name not in whole, name))
 
 
 def build_transformers(name: str, count: int) -> Specimen:
@@ -132,16 +137,35 @@ def _tried(specimen: Specimen) -> Specimen:
 
 
 def _classes(name: str) -> Iterator[tuple[Any, str]]:
+    """Yield the model classes of a type, with the head that each has ("": none)."""
     import transformers
     from transformers.models.auto import modeling_auto
 
+    found = []
     mappings = [(head, f"MODEL_FOR_{head}_MAPPING_NAMES") for head in HEADS]
     for head, mapping in [*mappings, ("", "MODEL_MAPPING_NAMES")]:
         named = getattr(modeling_auto, mapping).get(name)
         for one in (named,) if isinstance(named, str) else (named or ())[:1]:
             kind = getattr(transformers, one, None)
             if inspect.isclass(kind) and issubclass(kind, nn.Module):
-                yield kind, head
+                found.append((kind, head))
+    yield from found or _unlisted(name)
+
+
+def _unlisted(name: str) -> Iterator[tuple[Any, str]]:
+    """Yield the models of a type that is only part of another's: by the configuration they take."""
+    from transformers import PreTrainedModel
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+    config = CONFIG_MAPPING[name]
+    try:
+        module = importlib.import_module(config.__module__.replace("configuration_", "modeling_"))
+    except ImportError:
+        return
+    for kind in vars(module).values():
+        own = inspect.isclass(kind) and issubclass(kind, PreTrainedModel)
+        if own and kind.config_class is config and "forward" in vars(kind):
+            yield kind, "CAUSAL_LM" if kind.__name__.endswith("ForCausalLM") else ""
 
 
 def _shrunk(kind: Any, small: Mapping[str, int]) -> Any:
@@ -210,6 +234,11 @@ def _batches(
     inputs = [makers[key]() for key in singles if key in makers]
     if main == "pixel_values":
         inputs.append(_video(model, min(count, 4), "pixel_values"))
+    if main == "input_values":
+        inputs.append({"input_values": wave(count, 4000)[:, None]})
+        inputs.append({"input_values": _spectrogram(model, count)})
+    if main == "past_values":
+        inputs.append({"past_values": _series(model, count)})
     if main == "input_features" or "input_features" in accepted:
         inputs.append({"input_features": wave(8 * count, 400).reshape(count, 8, 400).mT[:, :80]})
     for given in [*inputs, *([both] if both else [])]:
@@ -236,7 +265,8 @@ def _with_labels(
             rest = {key: value for key, value in given.items() if key != "decoder_input_ids"}
             ids = tokens(count, 16)
             yield {**rest, "labels": ids}, ids
-            yield {**given, "labels": given["decoder_input_ids"]}, given["decoder_input_ids"]
+            if "decoder_input_ids" in given:
+                yield {**given, "labels": given["decoder_input_ids"]}, given["decoder_input_ids"]
         elif head == "CTC":
             yield {**given, "labels": 1 + tokens(count, 4) % 20}, None
         elif "CLASSIFICATION" in head:
@@ -266,6 +296,21 @@ def _video(model: nn.Module, count: int, name: str) -> dict[str, Any]:
     frames = _field(model, "num_frames", _field(model, "frames_per_clip", 8))
     pixels = _pixels(model, count)["pixel_values"]
     return {name: pixels[:, None].repeat(1, int(frames), 1, 1, 1)}
+
+
+def _spectrogram(model: nn.Module, count: int) -> Tensor:
+    """Return a spectrogram (count, time, features), as long as the model takes."""
+    time, features = int(_field(model, "max_length", 100)), int(_field(model, "num_mel_bins", 80))
+    return wave(count * features, time).reshape(count, features, time).mT
+
+
+def _series(model: nn.Module, count: int) -> Tensor:
+    """Return time series (count, time, channels)."""
+    time, channels = (
+        int(_field(model, "context_length", 32)),
+        _field(model, "num_input_channels", 1),
+    )
+    return wave(count * channels, time).reshape(count, channels, time).mT
 
 
 def _features(model: nn.Module, accepted: set[str], count: int) -> dict[str, Any]:

@@ -5,18 +5,23 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
 from benchmarks.zoo.specimen import Specimen, UnbuildableError
 
 import unvanish
+from unvanish import store
 from unvanish.diagnose import diagnose
-from unvanish.records import Diagnosis
+from unvanish.records import Diagnosis, Run
 
 
-def traced(build: Callable[[], Specimen]) -> dict[str, Any]:
+def traced(build: Callable[[], Specimen], directory: Path) -> dict[str, Any]:
     """Build, train one step of a copy, and judge one traced backward of the untouched model.
+
+    The record is kept in `directory`, so that it can be judged again.
 
     `status` is "traced"; or why not: "unbuilt" (no configuration found), "untrained" (the step
     itself fails, without us), "crash" (the step succeeds, and we fail).
@@ -44,7 +49,17 @@ def traced(build: Callable[[], Specimen]) -> dict[str, Any]:
     started = time.monotonic()
     diagnose(diagnosis.run)
     row["judge_s"] = round(time.monotonic() - started, 4)
+    row["run"] = store.save(lean(diagnosis.run), directory).name
     return {**row, "status": "traced", **said(diagnosis)}
+
+
+def lean(run: Run) -> Run:
+    """Drop the single ops of each trace: no rule reads them, and they are most of a record."""
+    models = tuple(
+        replace(model, traces=tuple(replace(trace, ops=()) for trace in model.traces))
+        for model in run.models
+    )
+    return replace(run, models=models)
 
 
 def said(diagnosis: Diagnosis) -> dict[str, Any]:

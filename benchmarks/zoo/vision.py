@@ -36,10 +36,14 @@ def regress(model: nn.Module, batch: tuple[Any, ...]) -> Tensor:
 
 
 def torchvision_names() -> list[str]:
-    """Return every builder; the quantised ones, which do not train, and 3-D ones included."""
+    """Return every builder but the quantised ones, which do not train; the smallest first."""
     from torchvision import models
 
-    return [name for name in models.list_models() if not name.startswith("quantized")]
+    def size(name: str) -> int:
+        return int(next(iter(models.get_model_weights(name))).meta["num_params"])
+
+    names = [name for name in models.list_models() if not name.startswith("quantized")]
+    return sorted(names, key=size)
 
 
 def build_torchvision(name: str, count: int, least: int = 64) -> Specimen:
@@ -132,16 +136,18 @@ def timm_families() -> dict[str, list[str]]:
     return found
 
 
-def timm_size(name: str) -> float:
-    """Return the number of parameters, found without memory; infinite if that cannot be done."""
-    import timm
+# What the names of sizes say, the smallest first; a name without one stands in the middle.
+_SIZES = ("test", "zepto", "atto", "femto", "pico", "nano", "xxtiny", "xxs", "micro", "xtiny", "xs",
+          "tiny", "t", "mini", "lite", "050", "small", "s", "", "medium", "m", "base", "b", "large",
+          "l", "xlarge", "xl", "huge", "so400m", "giant", "gigantic", "enormous")  # fmt: skip
 
-    try:
-        with torch.device("meta"):
-            model = timm.create_model(name)
-    except Exception:  # what cannot be built without data counts as large
-        return float("inf")
-    return float(sum(parameter.numel() for parameter in model.parameters()))
+
+def timm_rank(name: str) -> tuple[int, int, str]:
+    """Return a key that sorts the members of a family by size, as far as names tell."""
+    words = name.split("_")
+    sizes = [_SIZES.index(word) for word in words if word in _SIZES]
+    numbers = [int(number) for number in re.findall(r"\d+", name)]
+    return min(sizes, default=_SIZES.index("")), min(numbers, default=0), name
 
 
 def build_timm(name: str, family: str, count: int, least: int = 64) -> Specimen:

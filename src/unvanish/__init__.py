@@ -14,6 +14,7 @@ from unvanish._version import __version__
 if TYPE_CHECKING:
     from unvanish.checking import check
     from unvanish.errors import UnvanishError
+    from unvanish.fix.fixing import fix
     from unvanish.initialisation import InitPlan, init_
     from unvanish.meanfield.facade import critical, gain, theory
     from unvanish.monitor.notebook import watch
@@ -29,6 +30,7 @@ _PUBLIC = {
     "UnvanishError": "unvanish.errors",
     "check": "unvanish.checking",
     "critical": "unvanish.meanfield.facade",
+    "fix": "unvanish.fix",
     "gain": "unvanish.meanfield.facade",
     "init_": "unvanish.initialisation",
     "monitor": "unvanish.monitor",
@@ -46,6 +48,7 @@ __all__ = [
     "__version__",
     "check",
     "critical",
+    "fix",
     "gain",
     "init_",
     "monitor",
@@ -59,8 +62,8 @@ def __getattr__(name: str) -> Any:
     if name not in _PUBLIC:
         raise AttributeError(f"module 'unvanish' has no attribute {name!r}")
     value = (
-        importlib.import_module("unvanish.monitor")  # a package that can be called
-        if name == "monitor"
+        importlib.import_module(_PUBLIC[name])  # a package that can be called
+        if name in ("fix", "monitor")
         else getattr(importlib.import_module(_PUBLIC[name]), name)
     )
     globals()[name] = value

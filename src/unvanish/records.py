@@ -300,25 +300,7 @@ class StepGradient:
     taken_log10: float  # of `.grad` when the step began
     leftover_log10: float | None = None
     # of `.grad` before the first backward since the last step, -inf: clean; None: not known
-
-
-@dataclass(frozen=True, slots=True)
-class LossChange:
-    """The change of the loss on the batch of a step, against what its gradient predicts.
-
-    `predicted` is the inner product of the gradient with the step. `real` is the loss after the
-    step minus that before, on a replay of the same batch; `small` the same for a step that is
-    `fraction` as long, divided by `fraction`: for a right gradient it comes to `predicted`. With
-    rho = real / predicted, Cockpit's alpha is 1 - 2 rho (Schneider et al. 2021, arXiv 2102.06604;
-    from both losses and the first slope): -1 for a tiny step, 0 at the minimum along the step,
-    above 1 where the loss rises.
-    """
-
-    predicted: float
-    real: float
-    small: float
-    smaller: float  # as `small`, for half of its fraction: the two agree where both can be trusted
-    fraction: float
+    predicted_change: float | None = None  # inner product of the gradient taken and the step
 
 
 @dataclass(frozen=True, slots=True)
@@ -345,7 +327,6 @@ class AttentionHead:
     call: int
     head: int
     entropy: float  # mean over queries, as a share of the greatest possible, 0 to 1
-    alike: float  # share of the weight that all queries give alike: 1 minus their mean distance
 
 
 @dataclass(frozen=True, slots=True)
@@ -401,7 +382,6 @@ class Trace:
     derivatives: tuple[InnerDerivative, ...] = ()  # taken while the loss was computed, in order
     head: LossHead | None = None
     taken: StepGradient | None = None
-    change: LossChange | None = None
     custom: tuple[CustomBackward, ...] = ()
     attention: tuple[AttentionHead, ...] = ()
     predictions: tuple[LayerPrediction, ...] = ()  # of the trunk's ops, in forward order

@@ -126,3 +126,12 @@ def test_what_comes_later_hangs_under_what_came_first() -> None:
     found = judge([growing, dying], stuck())
     assert finding(found, "EG101").explains == ("VG103",)
     assert found.verdict == "exploding"
+
+
+def test_units_that_an_explosion_kills_hang_under_it() -> None:
+    blown = stack(5, "relu", 4.0)
+    dead = stack(5, "relu", 4.0, gain=0.0, off_share=1.0, dead_share=1.0)
+    traces = [blown.trace(0), blown.trace(1), *(dead.trace(step) for step in (8, 16, 32))]
+    found = judge(traces, [2.0 * 3**i for i in range(40)])
+    assert codes(found)[0] == "EG101"
+    assert "DU101" in finding(found, "EG101").explains

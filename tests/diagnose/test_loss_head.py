@@ -72,6 +72,13 @@ def test_heads_that_are_right(ops: tuple[str, ...], loss: tuple[str, ...]) -> No
     assert codes(judge([headed(*ops, loss=loss)] * 2, falling()), "info") == ["OK001"]
 
 
+def test_nll_loss_on_plain_outputs() -> None:
+    net = Net().linear("0").relu("1").linear("2").loss("NllLossBackward0")
+    found = judge([net.trace(step) for step in (0, 1)], falling())
+    assert codes(found) == ["LH101"]
+    assert "plain outputs" in finding(found, "LH101").title
+
+
 def test_softmax_inside_the_network_is_no_head() -> None:
     net = Net().linear("0").add("att", "SoftmaxBackward0", "attention", -0.3).linear("2").loss()
     assert judge([net.trace()], falling()).verdict == "healthy"

@@ -121,3 +121,13 @@ def test_thresholds_apply() -> None:
 def test_the_fall_is_a_share_of_the_start() -> None:
     assert state_of([2.0] * 20 + [1.0] * 80).fall == pytest.approx(0.5)
     assert TrainingState("too-short", 0).fall is None
+
+
+def test_a_loss_that_fell_and_stuck_rests_high() -> None:
+    fell = [0.70 - 0.22 * min(1.0, i / 60) for i in range(300)]
+    found = state_of(fell)
+    assert (found.state, found.halting, found.rests_high) == ("falling", True, True)
+    still = state_of([0.70 - 0.2 * i / 300 for i in range(300)])
+    assert (still.state, still.halting, still.rests_high) == ("falling", True, False)
+    done = state_of([2.3 * 0.9**i + 0.02 for i in range(300)])
+    assert (done.state, done.halting, done.rests_high) == ("falling", False, False)

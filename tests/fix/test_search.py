@@ -9,9 +9,9 @@ import pytest
 
 from tests.fix.fakes import HEALTHY, FakeTrainer, candidate
 from unvanish.fix import prove
-from unvanish.fix.search import Budget, Search, short_steps
+from unvanish.fix.search import Budget, Search, promise, short_steps
 from unvanish.fix.trial import UNTREATED, Outcome, Treatment
-from unvanish.records import Fix
+from unvanish.records import Fix, Predicted
 
 
 def fix(trainer: FakeTrainer, **budget: float) -> Fix:
@@ -114,7 +114,7 @@ def test_a_cure_must_beat_the_learning_rate_too() -> None:
 
     found = fix(FakeTrainer(score, [candidate("a")]))
     assert found.best is None
-    assert [one.status for one in found.cures] == ["screened-out"]
+    assert {one.status for one in found.cures} == {"screened-out"}
 
 
 def test_a_finding_that_stays_is_no_cure() -> None:
@@ -204,5 +204,81 @@ def test_the_budget_ends_the_search() -> None:
 
 def test_a_short_training_is_a_quarter_but_not_too_short() -> None:
     assert short_steps(400) == 100
-    assert short_steps(60) == 20
-    assert short_steps(10) == 10
+    assert short_steps(30) == 10
+    assert short_steps(8) == 8
+
+
+def test_a_cure_must_beat_a_learning_rate_that_works_in_the_end() -> None:
+    """The rate is slower than the cure at first and as good when trained in full."""
+
+    def score(treatment: Treatment, seed: int, steps: int) -> float:
+        if treatment.cures:
+            return 0.2
+        return 2.3 if treatment.lr_factor != 3.0 else 1.5 if steps < 100 else 0.1
+
+    trainer = FakeTrainer(score, [candidate("a")])
+    found = fix(trainer)
+    assert found.best is None
+    proof = found.cures[0].proof
+    assert proof is not None
+    assert proof.why_not == "another learning rate alone does as well"
+    assert (Treatment(lr_factor=3.0), 1, 100) in trainer.trained
+
+
+def test_what_one_backward_pass_speaks_against_is_tried_later() -> None:
+    trainer = good({"b"})
+    trainer.proposed = [
+        candidate("a", 0.6, predicted=Predicted(-10.0, -10.0, "vanishing")),
+        candidate("b", 0.5, predicted=Predicted(-10.0, -0.1, "healthy")),
+    ]
+    fix(trainer)
+    screened = [one.cures for one, _seed, steps in trainer.trained if steps < 100 and one.cures]
+    assert screened[:2] == [("b",), ("a",)]
+
+
+def test_a_flat_signal_before_says_nothing_against_a_cure() -> None:
+    assert promise(candidate("a", 0.6, predicted=Predicted(-0.3, -0.3, "healthy"))) == 0.6
+
+
+def test_a_proof_that_is_interrupted_keeps_its_seeds() -> None:
+    trainer = good({"a"})
+    train = trainer.train
+
+    def interrupted(treatment: Treatment, seed: int, steps: int) -> Outcome:
+        if seed == 3:
+            raise KeyboardInterrupt
+        return train(treatment, seed, steps)
+
+    trainer.train = interrupted  # type: ignore[method-assign]
+    found = fix(trainer)
+    assert found.interrupted
+    (kept,) = (one for one in found.cures if one.proof is not None)
+    assert kept.proof is not None
+    assert kept.proof.seeds == (1, 2)
+    assert kept.proof.why_not == "fewer than 3 seeds"
+
+
+def test_a_label_names_its_treatment() -> None:
+    for treatment in (
+        UNTREATED,
+        Treatment(("a",)),
+        Treatment(("a", "b"), 3.0),
+        Treatment((), 0.25),
+    ):
+        assert Treatment.of(treatment.label) == treatment
+
+
+def test_while_nothing_helps_more_is_screened() -> None:
+    trainer = good({"cure-11"})
+    trainer.proposed = [candidate(f"cure-{n}", 1 - n / 20) for n in range(12)]
+    found = fix(trainer)
+    assert found.best == "cure-11"
+    assert found.trainings_spent <= 15
+
+
+def test_where_one_mends_at_once_few_are_screened() -> None:
+    trainer = good({"cure-0"})
+    trainer.proposed = [candidate(f"cure-{n}", 1 - n / 20) for n in range(12)]
+    found = fix(trainer)
+    assert sum(one.screened is not None for one in found.cures) == 3 + 1  # and one at a lower rate
+    assert found.best == "cure-0"

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from unvanish.checking import check
 from unvanish.records import InnerDerivative, LossHead, Trace
@@ -108,3 +109,52 @@ def test_straight_pieces_have_no_second_derivative(activation: nn.Module) -> Non
 @pytest.mark.parametrize("activation", [nn.Tanh(), nn.SiLU(), nn.Softplus()])
 def test_curved_ones_have(activation: nn.Module) -> None:
     assert all(math.isfinite(one.level_log10) for one in derivatives(activation))
+
+
+# --- what else is read off the forward ------------------------------------------------------------
+
+
+class Checkpointed(nn.Module):
+    """A frozen front, a body under a checkpoint, a head."""
+
+    def __init__(self, *, reentrant: bool) -> None:
+        super().__init__()
+        self.front = nn.Linear(4, 8).requires_grad_(False)
+        self.body = nn.Sequential(nn.Linear(8, 8), nn.ReLU())
+        self.head = nn.Linear(8, 1)
+        self.reentrant = reentrant
+
+    def forward(self, x: Tensor) -> Tensor:
+        inner = checkpoint(self.body, self.front(x), use_reentrant=self.reentrant)
+        out: Tensor = self.head(inner)
+        return out
+
+
+@pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad")
+@pytest.mark.parametrize("reentrant", [True, False])
+def test_a_reentrant_checkpoint_behind_a_frozen_front_cuts_the_graph(reentrant: bool) -> None:
+    model = Checkpointed(reentrant=reentrant)
+    trained = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
+    found = check(model, torch.randn(16, 4), lambda m, b: m(b).pow(2).mean(), trained)
+    cut = [each for each in found.findings if each.code == "CG101" and each.severity == "error"]
+    assert bool(cut) == reentrant
+
+
+def test_a_logarithm_on_a_masked_branch_names_the_branch() -> None:
+    def loss(out: Tensor) -> Tensor:
+        return torch.where(out > 0, out.clamp(min=0).log(), torch.zeros_like(out)).mean()
+
+    trace = traced(loss)
+    assert trace.nonfinite is not None
+    assert (trace.nonfinite.direction, trace.nonfinite.op) == ("backward", "LogBackward0")
+    assert "Where" in trace.nonfinite.detail
+
+
+def test_a_weight_norm_of_zero_is_blamed_and_not_the_view_behind_it() -> None:
+    layer = nn.Linear(4, 3)
+    nn.init.zeros_(layer.weight)
+    net = nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.utils.parametrizations.weight_norm(layer))
+    found = check(net, torch.randn(8, 4), lambda model, batch: model(batch).pow(2).mean())
+    fault = found.run.models[0].traces[0].nonfinite
+    assert fault is not None
+    assert fault.op.startswith("WeightNorm")

@@ -457,10 +457,10 @@ def poisoned(step: int, loss: Tensor) -> Tensor:
 @pytest.mark.parametrize("level", LEVELS)
 def test_nan_from_step_37_on(level: str, directory: Path) -> None:
     model, optimizer = setting()
+    watched = unvanish.monitor(model, optimizer, level=level, every=1)
     with pytest.warns(UnvanishWarning, match="step 37"):
-        watched = unvanish.monitor(model, optimizer, level=level, every=1)
         train(model, optimizer, 45, poisoned)
-        watched.close()
+    watched.close()
     (incident,) = watched.incidents
     assert (incident.step, incident.kind, incident.quantity) == (37, "nonfinite", "loss")
     assert [step.step for step in incident.steps] == list(range(38))
@@ -475,10 +475,8 @@ def test_nan_from_step_37_on(level: str, directory: Path) -> None:
 
 def test_a_gradient_that_breaks_names_its_parameter() -> None:
     model, optimizer = setting()
-    with (
-        pytest.warns(UnvanishWarning),
-        unvanish.monitor(model, optimizer, level="cheap", every=1) as watched,
-    ):
+
+    def steps() -> None:
         for step in range(30):
             inputs, targets = loops.batch()
             optimizer.zero_grad()
@@ -486,6 +484,11 @@ def test_a_gradient_that_breaks_names_its_parameter() -> None:
             if step == 21:
                 model[4].weight.grad[0, 0] = math.nan
             optimizer.step()
+
+    watched = unvanish.monitor(model, optimizer, level="cheap", every=1)
+    with pytest.warns(UnvanishWarning):
+        steps()
+    watched.close()
     (incident,) = watched.incidents
     assert (incident.step, incident.quantity, incident.parameter) == (21, "gradient", "4.weight")
 
@@ -530,11 +533,16 @@ def test_the_run_is_saved_and_diagnosed_as_any_other(directory: Path) -> None:
     assert watched.diagnosis().verdict == "healthy"
 
 
+def raising(step: int, loss: Tensor) -> Tensor:
+    if step == 2:
+        raise RuntimeError("theirs")
+    return loss
+
+
 def test_an_exception_in_the_block_is_the_ending(directory: Path) -> None:
     model, optimizer = setting()
     with pytest.raises(RuntimeError, match="theirs"), unvanish.monitor(model, optimizer):
-        train(model, optimizer, 2)
-        raise RuntimeError("theirs")
+        train(model, optimizer, 3, raising)
     run = store.load("last", directory / ".unvanish")
     assert (run.ending, run.error) == ("crashed", "RuntimeError: theirs")
 

@@ -8,9 +8,12 @@ from dataclasses import replace
 from tests.fix.fakes import HEALTHY, FakeTrainer, candidate
 from unvanish.fix.search import Budget, Search
 from unvanish.fix.trial import Outcome, Treatment
-from unvanish.records import Fix, Predicted, RandomSearch
+from unvanish.records import Fix, LevelAt, Predicted, RandomSearch
 
 CODE = "import torch\nfor module in model.modules():\n    module.slope = 1.0"
+BEFORE = (LevelAt("net.0", -17.0), LevelAt("net.1", 0.0))
+KEPT = Predicted(-17.0, -0.1, "healthy", BEFORE, (LevelAt("net.0", -0.1), LevelAt("net.1", 0.0)))
+LOST = Predicted(-17.0, -17.0, "vanishing", BEFORE, BEFORE)
 
 
 def trainer() -> FakeTrainer:
@@ -25,9 +28,9 @@ def trainer() -> FakeTrainer:
     made = FakeTrainer(
         score,
         [
-            candidate("keep", 0.9, predicted=Predicted(-17.0, -0.1, "healthy")),
+            candidate("keep", 0.9, predicted=KEPT),
             candidate("swap", 0.8, keeps_activation=False, applicability="unsafe"),
-            candidate("noise", 0.7, predicted=Predicted(-17.0, -17.0, "vanishing")),
+            candidate("noise", 0.7, predicted=LOST),
             candidate("crash", 0.6),
             candidate("bulky", 0.5, refused="no convolution"),
             candidate("<b>hostile\x1b[31m", 0.1),

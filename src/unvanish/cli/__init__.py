@@ -25,6 +25,8 @@ COMMANDS: dict[str, str] = {
     "rule": "rule",
     "report": "report",
     "runs": "runs",
+    "compare": "compare",
+    "tail": "tail",
     "demo": "demo",
 }
 

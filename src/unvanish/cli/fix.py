@@ -90,6 +90,11 @@ def _script(words: list[str], position: int) -> bool:
     help=_("how much may be spent, in trainings"),
 )
 @click.option(
+    "--apply",
+    is_flag=True,
+    help=_("write the best proven cure's lines into the file, behind its optimiser"),
+)
+@click.option(
     "--random-search",
     is_flag=True,
     help=_("also try the cures in random order at the same cost, for comparison"),
@@ -120,7 +125,37 @@ def command(words: tuple[str, ...], module: str | None, **options: Any) -> None:
         sys.exit(_INTERRUPTED)
     status = _status(fix)
     _show(fix, status, options)
+    if options["apply"]:
+        _apply(fix, words, module)
     sys.exit(status)
+
+
+def _apply(fix: Fix, words: tuple[str, ...], module: str | None) -> None:
+    """Write the lines of the best proven cure that can be written into the user's file."""
+    from unvanish.fix.apply import written
+
+    proven = [cure for cure in fix.cures if cure.status == "proven"]
+    if not proven:
+        click.echo(_("no cure is proven: nothing was written"), err=True)
+        return
+    if module is not None:
+        raise UsageError(
+            _("--apply writes into a file, and {module} is a module").format(module=module),
+            _("Give the file, or paste the lines by hand."),
+        )
+    path = words[0].rpartition(":")[0] if is_function(words[0]) else words[0]
+    source = Path(path).read_text("utf-8")
+    refused: list[UsageError] = []
+    for cure in proven:
+        try:
+            found = written(source, cure.code, cure.name)
+        except UsageError as error:
+            refused.append(error)
+            continue
+        write_output(path, found, force=True)
+        click.echo(_("Wrote {name} into {path}").format(name=cure.name, path=path), err=True)
+        return
+    raise refused[0]
 
 
 def _status(fix: Fix) -> int:
@@ -156,7 +191,7 @@ def _found(
     words: tuple[str, ...], module: str | None, start: Path, options: dict[str, Any]
 ) -> Fix | None:
     """Return what was found; None if it was interrupted before anything was known."""
-    with _progress() as progress:
+    with progress_shown() as progress:
         if module is None and is_function(words[0]):
             return _of_function(words[0], options, progress)
         return _of_script(words, module, start, options, progress)
@@ -245,7 +280,7 @@ def _run(search: Search) -> Fix | None:
 
 
 @contextmanager
-def _progress() -> Iterator[Progress]:
+def progress_shown() -> Iterator[Progress]:
     """Yield a function that shows what is being done: a bar on a terminal, else lines."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn

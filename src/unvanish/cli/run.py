@@ -53,6 +53,13 @@ _INTERRUPTED = 130  # what a shell reports for a program ended by Ctrl-C
     metavar="N",
 )
 @click.option(
+    "--at",
+    type=click.IntRange(min=0),
+    multiple=True,
+    metavar="STEP",
+    help=_("also trace this step; may be given more than once"),
+)
+@click.option(
     "--steps",
     type=click.IntRange(min=1),
     metavar="N",
@@ -123,7 +130,12 @@ def _settings(**given: Any) -> _Settings:
     config = load_config(start)
     return _Settings(
         start=start,
-        options=WatchOptions(Schedule(given["every"]), given["probe"], given["steps"]),
+        options=WatchOptions(
+            Schedule(given["every"], frozenset(given["at"])),
+            given["probe"],
+            given["steps"],
+            start / ".unvanish" if given["save"] else None,
+        ),
         config=config.narrowed(verdict.codes(given["select"]), verdict.codes(given["ignore"])),
         fail_on=given["fail_on"],
         json=_absolute(given["json_path"]),

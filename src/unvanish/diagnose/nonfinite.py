@@ -28,6 +28,8 @@ def usual_cause(fault: NonFinite, optimizer: OptimizerFacts | None, scaled: bool
             _("The data themselves are not finite."),
             _("Look for missing values and divisions by 0 where the data are prepared."),
         )
+    if fault.direction == "backward" and " into " in fault.detail and name in _SINGULAR:
+        return _where()
     for names, forward, backward in _causes(fault):
         if name in names:
             cause = forward if fault.direction == "forward" else backward
@@ -64,35 +66,50 @@ def _of_the_step(optimizer: OptimizerFacts | None) -> Cause:
     )
 
 
+# Ops with points at which they, or their slopes, are infinite.
+_LOG = frozenset({"Log", "Log2", "Log10", "Log1P", "Xlogy", "Logit"})
+_ROOT = frozenset({"Sqrt", "Rsqrt", "Norm", "LinalgVectorNorm", "Cdist", "Pow"})
+_SPREAD = frozenset({"Std", "Var", "StdMean", "VarMean"})
+_ARC = frozenset({"Acos", "Asin", "Atanh", "Acosh"})
+_EXPONENTIAL = frozenset({"Exp", "Exp2", "Expm1", "Sinh", "Cosh"})
+_DIVIDE = frozenset({"Div", "Reciprocal", "WeightNormInterface"})
+_SINGULAR = _LOG | _ROOT | _ARC | _EXPONENTIAL | _DIVIDE
+_LINEAR = frozenset({"Addmm", "Mm", "Bmm", "Convolution", "MkldnnConvolution", "Linear"})
+_LOSSES = frozenset({"NllLoss", "MseLoss", "L1Loss", "BinaryCrossEntropy", "SmoothL1Loss"})
+_PASSING = frozenset({"Relu", "LeakyRelu", "Clamp", "ClampMin", "ClampMax", "Hardtanh", "Abs"})
+
+
+def outgrown(fault: NonFinite | None) -> bool:
+    """Whether numbers outgrew the format, as too large steps make them; None: no op was seen."""
+    if fault is None:
+        return True
+    name = fault.op.partition("Backward")[0].rpartition("::")[2]
+    return name in _LINEAR | _LOSSES | _PASSING | {"LogSoftmax", "Mean", "Sum", "Mul", "Pow"}
+
+
 _Row = tuple[frozenset[str], Cause | None, Cause | None]  # op names, forward, backward
 
 
 def _causes(fault: NonFinite) -> tuple[_Row, ...]:
     """The table, made when it is used: its texts are in the language chosen by then."""
-    log = frozenset({"Log", "Log2", "Log10", "Log1P", "Xlogy", "Logit"})
-    root = frozenset({"Sqrt", "Rsqrt", "Norm", "LinalgVectorNorm", "Cdist", "Std", "Pow"})
-    arc = frozenset({"Acos", "Asin", "Atanh", "Acosh"})
-    exponential = frozenset({"Exp", "Exp2", "Expm1", "Sinh", "Cosh"})
-    divide = frozenset({"Div", "Reciprocal", "WeightNormInterface"})
     softmax = frozenset(
         {"Softmax", "LogSoftmax", "SafeSoftmax", "MaskedFill"}
         | {f"ScaledDotProduct{kind}Attention" for kind in ("Flash", "Efficient", "Cudnn")}
         | {"ScaledDotProductFlashAttentionForCpu", "ScaledDotProductAttentionMath"}
     )
-    linear = frozenset({"Addmm", "Mm", "Bmm", "Convolution", "MkldnnConvolution", "Linear"})
-    losses = frozenset({"NllLoss", "MseLoss", "L1Loss", "BinaryCrossEntropy", "SmoothL1Loss"})
-    passing = frozenset({"Relu", "LeakyRelu", "Clamp", "ClampMin", "ClampMax", "Hardtanh", "Abs"})
     return (
-        (log, _log_forward(), _log_backward()),
-        (root, _root_forward(), _root_backward()),
-        (arc, _arc(), _arc()),
-        (exponential, _exponential(), _exponential()),
-        (divide, _divide(), _divide()),
+        (_LOG, _log_forward(), _log_backward()),
+        (_ROOT, _root_forward(), _root_backward()),
+        (_SPREAD, _spread(), _root_backward()),
+        (_ARC, _arc(), _arc()),
+        (_EXPONENTIAL, _exponential(), _exponential()),
+        (_DIVIDE, _divide(), _divide()),
         (softmax, _softmax(), _softmax()),
         (frozenset({"Where"}), None, _where()),
-        (linear, _linear_forward(fault), _linear_backward(fault)),
-        (losses, _loss(), None),
-        (passing, _passed_on(), None),
+        (_LINEAR, _linear_forward(fault), _linear_backward(fault)),
+        (_LOSSES, _loss(), _loss()),
+        (_PASSING, _passed_on(), None),
+        (frozenset({"Mul"}), None, _product()),
     )
 
 
@@ -121,6 +138,20 @@ def _root_backward() -> Cause:
     return Cause(
         _("The slope of a root at exactly 0 is infinite, and infinity times 0 is NaN."),
         _("Add a small eps under the root: sqrt(x + eps)."),
+    )
+
+
+def _spread() -> Cause:
+    return Cause(
+        _("The standard deviation of a single number is 0/0 (it divides by n - 1)."),
+        _("Take it over two numbers or more, or with correction=0, and add a small eps."),
+    )
+
+
+def _product() -> Cause:
+    return Cause(
+        _("One of its factors is infinite (as the logarithm of 0), and times 0 it is NaN."),
+        _("Keep that factor finite: clamp the argument before the op, not the product after it."),
     )
 
 

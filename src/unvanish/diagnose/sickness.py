@@ -133,19 +133,22 @@ def grade(decades: float, direction: Direction, view: View) -> Severity:
     What training does decides the middle ground: the same loss of signal is an error where training
     is stuck, a warning where the loss falls nevertheless. An optimiser that rescales copes with
     more decades ("adaptive-factor"), and where it visibly does, only what comes halfway to its
-    bound is a warning.
+    bound is a warning. Where the loss falls by less than half of its start, that is no proof of it:
+    halfway to its bound is then an error.
     """
     cope = view.limit("adaptive-factor") if view.rescales else 1.0
     clear = view.limit(f"{direction}-clear")
     if view.training.not_working:
         bound = view.limit(f"{direction}-mild") * cope
-    elif view.training.state == "falling":
+    elif view.training.state == "falling" and not view.training.halting:
         bound = view.limit(f"{direction}-hopeless") * cope
+    elif view.training.state == "falling":
+        bound = clear * (1 + cope) / 2
     else:
         bound = clear * cope
     if decades >= bound:
         return "error"
-    if view.training.works:
+    if view.training.works and not view.training.halting:
         clear *= (1 + cope) / 2
     return "warning" if decades >= clear else "info"
 

@@ -59,9 +59,14 @@ class TrainingState:
         return self.state == "falling" and self.materially
 
     @property
+    def halting(self) -> bool:
+        """The loss falls, but has come down by less than half of its start."""
+        return self.state == "falling" and (self.fall or 0.0) < 0.5
+
+    @property
     def rests_high(self) -> bool:
         """The loss came down, but rests above half of its start: it fell, then stuck."""
-        return self.state == "falling" and self.resting and (self.fall or 0.0) < 0.5
+        return self.halting and self.resting
 
     @property
     def fall(self) -> float | None:

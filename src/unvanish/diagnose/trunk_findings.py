@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from unvanish.diagnose.dead import dead_layers
 from unvanish.diagnose.phrases import linear, part_name, place
 from unvanish.diagnose.sickness import CODES, Direction, Sickness
 from unvanish.diagnose.trunk import Part, TrunkEdge, flat_share, is_rectifier
@@ -38,7 +39,7 @@ def trunk_finding(
     if after is not None and after.first_step > sick.first_step:
         others += CODES[opposite].values()
     # Steps follow from the gradients; and where weights are too small, samples collapse as well.
-    others += ["UR101", "FS101"] if direction == "vanishing" else ["UR101"]
+    others += ["UR101", "FS101"] if direction == "vanishing" else ["UR101", *_wreckage(view, sick)]
     factor: Factor = _FACTORS.get(part, part)  # type: ignore[arg-type]  # "shown" has no rule
     return [
         Finding(
@@ -56,6 +57,15 @@ def trunk_finding(
             explains=tuple(dict.fromkeys(others)) if leads else (),
         )
     ]
+
+
+def _wreckage(view: View, sick: Sickness) -> list[str]:
+    """Return the codes of what an explosion that was there from the start did to the network."""
+    first = view.traces[0].step
+    if view.training.state != "diverging" or sick.first_step > first:
+        return []
+    dead = dead_layers(view)
+    return ["FS101", *(["DU101"] if dead and dead[0].first_step > first else [])]
 
 
 def later_nonfinite(view: View, direction: Direction, step: int) -> list[str]:

@@ -15,7 +15,7 @@ from unvanish.fix.live import LiveTrainer, MakeOptimizer, Metric
 from unvanish.fix.search import Budget, Progress, Search
 from unvanish.fix.trial import Treatment
 from unvanish.i18n import _
-from unvanish.records import Cure, Fix
+from unvanish.records import Cure, Fix, Proof
 
 DEFAULT_STEPS = 200
 
@@ -34,6 +34,21 @@ class FixResult:
         return next((one for one in self.record.cures if one.name == self.record.best), None)
 
     @property
+    def cures(self) -> tuple[Cure, ...]:
+        """All cures that were proposed, the best first, with how far each came."""
+        return self.record.cures
+
+    @property
+    def proof(self) -> Proof | None:
+        """The trainings that prove the best cure; None without one."""
+        return self.best.proof if self.best is not None else None
+
+    @property
+    def trainings_spent(self) -> float:
+        """What the search cost, in untreated trainings of full length."""
+        return self.record.trainings_spent
+
+    @property
     def proven(self) -> bool:
         """Whether a cure was proven."""
         return self.record.best is not None
@@ -50,7 +65,27 @@ class FixResult:
 
     def model_with(self, name: str | None) -> nn.Module:
         """Return a copy of the model with the cure `name` of this result applied, not trained."""
-        return self._trainer.cured(Treatment(tuple(name.split(" + ")) if name else ()))
+        return self._trainer.cured(Treatment.of(name or ""))
+
+    def apply(self) -> None:
+        """Apply the best cure to the model that was given, in place; without one, do nothing.
+
+        An optimiser made before does not know parameters that the cure added: make it anew.
+        """
+        if self.best is not None:
+            self._trainer.apply(Treatment.of(self.best.name))
+
+    def document(self) -> dict[str, Any]:
+        """Return the result as plain data: the JSON contract of docs/json-fix.md."""
+        from unvanish.report.fix_document import document
+
+        return document(self.record)
+
+    def page(self) -> str:
+        """Return the result as the text of one HTML page."""
+        from unvanish.report.fix_page import render_page
+
+        return render_page(self.record)
 
     def __str__(self) -> str:
         from unvanish.report.fix import text
@@ -77,6 +112,7 @@ def fix(
     steps: int = DEFAULT_STEPS,
     seeds: int = 3,
     budget: float = 15.0,
+    apply: bool = False,
     progress: Progress | None = None,
 ) -> FixResult:
     """Find what cures `model`, and prove it by training it beside the original.
@@ -88,7 +124,9 @@ def fix(
     A seed changes the initial weights (drawn by `model_fn()`, or else by `reset_parameters`) and
     the order of the batches. `metric(model, batch)`, the lower the better, is the yardstick;
     without it, the loss on held-out batches. A training has `steps` optimiser steps; `budget` is
-    how many trainings may be spent; `progress(what, share)` is told what is being done.
+    how many trainings may be spent; `progress(what, share)` is told what is being done. With
+    `apply` the best proven cure is also applied to `model` itself, in place. Ctrl-C ends the
+    search early, and the result holds what was known by then.
 
     Raises UsageError for arguments that cannot be used, UserCodeError if the untreated training
     fails.
@@ -118,4 +156,7 @@ def fix(
     search = Search(trainer, Budget(seeds=seeds, most=budget))
     if progress is not None:
         search.progress = progress
-    return FixResult(search.run(), trainer)
+    result = FixResult(search.run(), trainer)
+    if apply:
+        result.apply()
+    return result

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -100,6 +101,13 @@ class LiveTrainer:
             treat(live, treatment)
         return live.model
 
+    def apply(self, treatment: Treatment) -> None:
+        """Apply the treatment to the user's own model, in place, as `cured` does to a copy."""
+        with seeded(0):
+            live = replace(self._live(0), model=self._model)
+            live.optimizer = self._make_optimizer(self._model.parameters())
+            treat(live, treatment)
+
     # --- one training --------------------------------------------------------------------------
 
     def _watched(self, live: Live, seed: int, steps: int) -> tuple[list[float], Run]:
@@ -144,16 +152,17 @@ class LiveTrainer:
                 yield self._train_on[index]
                 done += 1
 
-    @torch.no_grad()
     def _score(self, live: Live) -> float:
+        """Return the mean over held-out batches; what a cure multiplies the loss by is left out."""
         live.model.eval()
         values: list[float] = []
         for batch in self._held_out:
+            # With gradients enabled: the loss of a physics-informed network takes derivatives.
             with entered(live.settings):
                 if self._metric is not None:
                     values.append(float(self._metric(live.model, batch)))
                 else:
-                    values.append(float(self._loss_fn(live.model, batch).float()))
+                    values.append(float(self._loss_fn(live.model, batch).detach().float()))
         mean = sum(values) / len(values)
         return mean if math.isfinite(mean) else math.inf
 
@@ -199,7 +208,7 @@ class LiveTrainer:
         kept = _kept(batches, min(MOST_BATCHES, max(self.steps, _HELD_OUT)))
         if not kept:
             raise UsageError(_("there is no batch"), _("Give a list of batches, or a DataLoader."))
-        if iter(batches) is batches:
+        if isinstance(batches, Iterator):  # gone once it is read
             self.notes.append(
                 _("the batches come from a generator; the first {count} were kept").format(
                     count=len(kept)
@@ -222,8 +231,16 @@ class LiveTrainer:
 
 
 def _kept(batches: Iterable[Any], most: int) -> list[Any]:
-    with seeded(0):  # a DataLoader draws its order from the global generator
-        return list(islice(batches, most))
+    """Return the first batches; a DataLoader's own generators are left as they were."""
+    owners = (batches, getattr(batches, "sampler", None), getattr(batches, "batch_sampler", None))
+    generators = [getattr(owner, "generator", None) for owner in owners]
+    states = [(g, g.get_state()) for g in generators if isinstance(g, torch.Generator)]
+    try:
+        with seeded(0):  # without one it draws from the global generator
+            return list(islice(batches, most))
+    finally:
+        for own, state in states:
+            own.set_state(state)
 
 
 def _outcome(

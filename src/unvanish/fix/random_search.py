@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from typing import Any
 
 from unvanish.fix import prove
 from unvanish.fix.trial import UNTREATED, Outcome, Trainer, Treatment
@@ -22,7 +23,7 @@ class Remembered:
         self._trainer = trainer
         self._known: dict[tuple[Treatment, int, int], Outcome] = {}
 
-    def __getattr__(self, name: str) -> object:
+    def __getattr__(self, name: str) -> Any:
         return getattr(self._trainer, name)
 
     def train(self, treatment: Treatment, seed: int, steps: int) -> Outcome:

@@ -23,7 +23,8 @@ from unvanish.records import Cure, CureStatus, Diagnosis, Fix, Proof
 RATES = (3.0, 1 / 3)
 SCREENED = 5  # cures that get a short training
 SHORT = 4  # a short training is 1/4 of a full one …
-SHORT_LEAST = 20  # … and no shorter than this
+SHORT_LEAST = 10  # … and no shorter than this
+ENOUGH = 3  # cures that are screened where one of them helps
 MOST_FINALISTS = 2
 
 Progress = Callable[[str, float], None]  # what is being done, and the share that is done
@@ -31,7 +32,11 @@ Progress = Callable[[str, float], None]  # what is being done, and the share tha
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """How much is tried. `seeds` are the fresh ones of the proof."""
+    """How much is tried. `seeds` are the fresh ones of the proof.
+
+    `screened` cures get a short training; while none of them helps, more, as long as the budget
+    leaves a proof.
+    """
 
     seeds: int = prove.LEAST_SEEDS
     screened: int = SCREENED
@@ -75,6 +80,7 @@ class Search:
     _baseline: dict[int, Outcome] = field(default_factory=dict)
     _short: Outcome | None = None
     _rates: dict[float, Outcome] = field(default_factory=dict)
+    _rate_in_full: Outcome | None = None
     _candidates: list[Candidate] = field(default_factory=list)
     _tried: list[_Tried] = field(default_factory=list)
 
@@ -94,19 +100,18 @@ class Search:
         if first.diagnosis is None or not needs_cure(first.diagnosis):
             return
         self.progress(_("proposing cures"), self._share())
-        self._candidates = sorted(self.trainer.propose(first), key=lambda one: -one.prior)
+        self._candidates = sorted(self.trainer.propose(first), key=lambda one: -promise(one))
         self._screen()
         self._prove()
 
     def _screen(self) -> None:
         steps = short_steps(self.trainer.steps)
         fitting = [one for one in self._candidates if one.refused is None]
-        for one in self._diverse(fitting):
-            self._tried.append(self._shortly(_Tried(Treatment((one.name,)), (one,)), steps))
-        if not any(one.short is not None and one.short.usable for one in self._tried):
+        if not fitting:
             return
         full = self._baseline[0]
-        # The same seed and batches: the beginning of the full training is the short one.
+        # The same seed and batches: the beginning of the full training is the short one, but the
+        # yardstick was held to its end.
         if len(full.losses) > steps or not full.usable:
             self._short = self._train(UNTREATED, 0, steps, _("the untreated network, shortly"))
         else:
@@ -114,9 +119,25 @@ class Search:
         for rate in RATES:
             treatment = Treatment(lr_factor=rate)
             self._rates[rate] = self._train(treatment, 0, steps, treatment.label)
+        first = self._diverse(fitting)
+        for one in [*first, *(one for one in fitting if one not in first)]:
+            if not self._screened_enough(one):
+                self._tried.append(self._shortly(_Tried(Treatment((one.name,)), (one,)), steps))
         for together in (self._pair(), self._slower()):
             if together is not None:
                 self._tried.append(self._shortly(together, steps))
+
+    def _screened_enough(self, one: Candidate) -> bool:
+        """Whether `one` can be left out: others mend and it is no new sort, or money is short."""
+        if len(self._tried) < ENOUGH:
+            return False
+        if len(self._tried) >= self.budget.screened:
+            proof = 2 * self.budget.seeds
+            helped = any(self._helps(each) for each in self._tried)
+            return helped or self.spent + proof + 1 / SHORT > self.budget.most
+        sorts = {each.keeps_activation for each in self._tried}
+        mends = any(self._gone(each) and self._helps(each) for each in self._tried)
+        return mends and (one.keeps_activation in sorts or not self._slope_blamed())
 
     def _diverse(self, fitting: Sequence[Candidate]) -> list[Candidate]:
         """Return the cures to try: by prior, but of those that swap and those that keep, both."""
@@ -162,12 +183,14 @@ class Search:
     def _enough(self, one: _Tried) -> bool:
         """Whether a further finalist adds nothing: one is proven, and it is of the same sort."""
         proven = [each for each in self._tried if each.proof is not None and each.proof.proven]
+        sorts = {each.keeps_activation for each in proven}
+        return bool(proven) and not (self._slope_blamed() and one.keeps_activation not in sorts)
+
+    def _slope_blamed(self) -> bool:
         diagnosis = self._baseline[0].diagnosis
-        slope = diagnosis is not None and any(
+        return diagnosis is not None and any(
             finding.factor == "slope" for finding in diagnosis.findings[:1]
         )
-        sorts = {each.keeps_activation for each in proven}
-        return bool(proven) and not (slope and one.keeps_activation not in sorts)
 
     def _finalists(self) -> Iterable[_Tried]:
         """Yield those worth a proof, the best first; after a proven one, the other sort first."""
@@ -183,17 +206,26 @@ class Search:
         seeds = range(1, self.budget.seeds + 1)
         mine: list[Outcome] = []
         for seed in seeds:
-            if seed not in self._baseline:
-                what = _("proof, seed {seed}: untreated").format(seed=seed)
-                self._baseline[seed] = self._train(UNTREATED, seed, steps, what)
-            what = _("proof, seed {seed}: {cure}").format(seed=seed, cure=one.treatment.label)
-            one.last = self._train(one.treatment, seed, steps, what)
+            try:
+                one.last = self._paired(one, seed, steps)
+            except KeyboardInterrupt:
+                if mine:
+                    one.proof = self._judged(one, list(seeds)[: len(mine)], mine, steps)
+                raise
             mine.append(one.last)
             theirs = [self._baseline[seed].score for seed in seeds if seed in self._baseline]
-            scores = [each.score if each.usable else math.inf for each in mine]
+            scores = [_final(each) for each in mine]
             if prove.hopeless(theirs, scores) and not one.measured_only:
                 break
         return self._judged(one, list(seeds)[: len(mine)], mine, steps)
+
+    def _paired(self, one: _Tried, seed: int, steps: int) -> Outcome:
+        """Train `one` from `seed`, and the untreated network before it, if it was not yet."""
+        if seed not in self._baseline:
+            what = _("proof, seed {seed}: untreated").format(seed=seed)
+            self._baseline[seed] = self._train(UNTREATED, seed, steps, what)
+        what = _("proof, seed {seed}: {cure}").format(seed=seed, cure=one.treatment.label)
+        return self._train(one.treatment, seed, steps, what)
 
     def _judged(
         self, one: _Tried, seeds: Sequence[int], mine: Sequence[Outcome], steps: int
@@ -201,10 +233,10 @@ class Search:
         before = self._baseline[0].diagnosis
         assert before is not None
         theirs = [self._baseline[seed].score for seed in seeds]
-        scores = [each.score if each.usable else math.inf for each in mine]
+        scores = [_final(each) for each in mine]
         code = before.findings[0].code if before.findings else None
         gone = prove.gone(before.verdict, code, [each.diagnosis for each in mine])
-        why = self._why_not(one, theirs, scores, gone, len(mine))
+        why = self._why_not(one, theirs, mine, gone)
         return Proof(
             seeds=tuple(seeds),
             steps=steps,
@@ -219,25 +251,50 @@ class Search:
         )
 
     def _why_not(
-        self, one: _Tried, theirs: Sequence[float], scores: Sequence[float], gone: bool, done: int
+        self, one: _Tried, theirs: Sequence[float], mine: Sequence[Outcome], gone: bool
     ) -> str:
         if not gone:
             return _("the finding is still there")
         if one.measured_only:
             return _("it changes the loss, so that losses cannot be compared")
-        if not prove.beats(theirs, scores):
+        if not prove.beats(theirs, [_final(each) for each in mine]):
             return _("its worst run does not beat the best untreated run by the margin")
-        if done < max(self.budget.seeds, prove.LEAST_SEEDS):
-            return _("fewer than {least} seeds").format(least=prove.LEAST_SEEDS)
-        if not self._varies():
+        if len(mine) < max(self.budget.seeds, prove.LEAST_SEEDS):
+            return _("fewer than {least} seeds").format(
+                least=max(self.budget.seeds, prove.LEAST_SEEDS)
+            )
+        if not self._varies(mine):
             return _("one seed: nothing that a seed changes was found in this training")
+        if not self._beats_rates(one, mine[0]):
+            return _("another learning rate alone does as well")
         return ""
 
-    def _varies(self) -> bool:
+    def _varies(self, mine: Sequence[Outcome]) -> bool:
+        """Whether a seed changes anything: the first losses differ, or the trainer knows."""
         if self.trainer.varies is not None:
             return self.trainer.varies
-        seen = {outcome.losses[:3] for outcome in self._baseline.values() if outcome.usable}
-        return len(seen) > 1
+        return any(
+            len({losses for losses in firsts if all(map(math.isfinite, losses))}) > 1
+            for firsts in (
+                [outcome.losses[:3] for outcome in self._baseline.values() if outcome.usable],
+                [outcome.losses[:3] for outcome in mine],
+            )
+        )
+
+    def _beats_rates(self, one: _Tried, first: Outcome) -> bool:
+        """Whether a structural cure beats the rate that helped most in short, trained in full.
+
+        On the first fresh seed. A rate that did not help the untreated network is not tried again.
+        """
+        known = [(each.score, rate) for rate, each in self._rates.items() if each.usable]
+        score, rate = min(known, default=(math.inf, 1.0))
+        optimiser = all(each.kind == "optimiser" for each in one.candidates)
+        if optimiser or self._short is None or score >= self._short.score:
+            return True
+        if self._rate_in_full is None:
+            treatment = Treatment(lr_factor=rate)
+            self._rate_in_full = self._train(treatment, 1, self.trainer.steps, treatment.label)
+        return first.score < self._rate_in_full.score
 
     # --- ranking -------------------------------------------------------------------------------
 
@@ -323,7 +380,12 @@ class Search:
         return replace(
             _untried(parts[0]),
             name=one.treatment.label,
-            applicability=_least_safe([part.applicability for part in parts]),
+            applicability=_least_safe(
+                [
+                    *(part.applicability for part in parts),
+                    *(["unsafe"] if one.treatment.lr_factor != 1.0 else []),
+                ]
+            ),
             keeps_activation=one.keeps_activation,
             summary=" ".join(part.summary for part in parts),
             sources=tuple(dict.fromkeys(source for part in parts for source in part.sources)),
@@ -353,6 +415,26 @@ def needs_cure(diagnosis: Diagnosis) -> bool:
     return diagnosis.verdict != "healthy" and any(
         finding.severity != "info" for finding in diagnosis.findings
     )
+
+
+def promise(one: Candidate) -> float:
+    """Return how much a candidate promises: its prior, less where one backward pass speaks against.
+
+    Where the untreated network loses or gains more than a decade from its last layer to its first,
+    a cure that leaves this as it is promises half of one that mends it.
+    """
+    seen = one.predicted
+    if seen is None or seen.ratio_before_log10 is None or seen.ratio_after_log10 is None:
+        return one.prior
+    before, after = abs(seen.ratio_before_log10), abs(seen.ratio_after_log10)
+    if not 1.0 < before < math.inf or math.isnan(after):
+        return one.prior
+    return one.prior * (1.0 - 0.5 * min(1.0, after / before))
+
+
+def _final(outcome: Outcome) -> float:
+    """The score of a training that ended; +inf of one that did not."""
+    return outcome.score if outcome.usable else math.inf
 
 
 def short_steps(steps: int) -> int:

@@ -13,6 +13,8 @@ from typing import Protocol
 
 from unvanish.records import Diagnosis, Edited, Predicted
 
+_RATE = "learning-rate x"
+
 
 @dataclass(frozen=True, slots=True)
 class Treatment:
@@ -26,8 +28,16 @@ class Treatment:
         """Return a name: "" for the untreated network."""
         parts = list(self.cures)
         if self.lr_factor != 1.0:
-            parts.append(f"learning-rate x{self.lr_factor:.3g}")
+            parts.append(f"{_RATE}{self.lr_factor:.3g}")
         return " + ".join(parts)
+
+    @classmethod
+    def of(cls, label: str) -> Treatment:
+        """Return the treatment of a `label`: the factor of the rate as it is written there."""
+        parts = label.split(" + ") if label else []
+        factors = [float(part.removeprefix(_RATE)) for part in parts if part.startswith(_RATE)]
+        cures = tuple(part for part in parts if not part.startswith(_RATE))
+        return cls(cures, math.prod(factors))
 
 
 UNTREATED = Treatment()

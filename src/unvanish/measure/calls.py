@@ -16,6 +16,7 @@ from types import FrameType
 from typing import Any
 
 import torch
+import torch.utils.checkpoint
 from torch import Tensor, nn
 from torch.nn.modules import module as registry
 from torch.nn.modules.module import (
@@ -30,6 +31,7 @@ from unvanish.measure.preserve import RandomStates
 from unvanish.records import SourceLine
 
 _sequence_number: Callable[[], int] = torch._C._autograd._get_sequence_nr
+_CHECKPOINT_FILE = torch.utils.checkpoint.__file__
 _FUSED_CLASSES = (nn.RNNBase,)
 
 
@@ -112,6 +114,7 @@ class CallLog:
         self.errors: list[str] = []
         self.recompute: list[ModuleCall] | None = None
         self.derivatives = DerivativeLog()
+        self.checkpointed: list[nn.Module] = []  # called without a graph by a reentrant checkpoint
         self._keep_inputs = keep_inputs
         self._forward_statistics = forward_statistics
         self._open = _Open()
@@ -158,6 +161,7 @@ class CallLog:
         self.calls = []
         self.errors = []
         self.derivatives.clear()
+        self.checkpointed = []
         self._open.calls = []
 
     @contextmanager
@@ -179,6 +183,8 @@ class CallLog:
             return
         calls = self._destination()
         if calls is None:
+            if not torch.is_grad_enabled() and _inside_reentrant_checkpoint():
+                self.checkpointed.append(module)
             self._open.calls.append(module)  # keeps the stack in step with `_leave`
             return
         parent = self._parent()
@@ -257,6 +263,20 @@ def being_recorded() -> bool:
     if torch._C._get_tracing_state() is not None:
         return True
     return torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing()
+
+
+def _inside_reentrant_checkpoint() -> bool:
+    """Whether a checkpoint is running its forward without a graph, to run it again in backward.
+
+    It does so too where no input of it needs a gradient; then there is no backward to run it in.
+    """
+    frame: FrameType | None = sys._getframe(2)
+    while frame is not None:
+        code = frame.f_code
+        if code.co_name == "forward" and code.co_filename == _CHECKPOINT_FILE:
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _inside_transform() -> bool:

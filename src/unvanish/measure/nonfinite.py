@@ -18,12 +18,15 @@ from unvanish.measure.calls import ModuleCall
 from unvanish.measure.forward import tensors_in
 from unvanish.measure.graph import Graph, Node, Op
 
+# Ops that leave out some of the numbers they are given: those get a gradient of 0.
+CHOOSING = frozenset({"Where", "MaskedFill", "MaskedSelect", "Index", "Slice"})
 INPUT = "input"  # the op's name when the batch itself is not finite
 _INPUTS = ("self", "input", "mat1", "mat2", "other", "tensors", "query", "key", "value", "exponent")
 # Under which name an op saves its input of this number; `mat2` is the third of Addmm.
 _NAMES_OF_INPUT = {0: ("self", "input", "query", "grid"), 1: ("other", "mat1", "mat2", "key")}
 # What keeps every number that is not finite, and makes none: its result tells of its input.
 _PASSES_THROUGH = frozenset({"Relu", "Threshold", "LeakyRelu"})
+_VIEWS = frozenset({"T", "Transpose", "Permute", "View", "Unsqueeze", "Squeeze", "Expand", "Slice"})
 _RESULTS = ("result", "output", "result0", "logsumexp")
 
 
@@ -85,7 +88,9 @@ def locate_forward(
         kind = nonfinite_kind(result) if result is not None else None
         produced[op.index] = kind is not None or (result is None and bad_inputs)
         if kind is not None and not bad_inputs:
-            return ForwardFault(op, op.call, kind, _describe(inputs))
+            maker = _maker(op, graph)
+            inputs, _ = _saved(nodes[maker.index])
+            return ForwardFault(maker, maker.call, kind, _describe(inputs))
     for op in order:
         inputs, _ = _saved(nodes[op.index])
         for item in inputs:
@@ -100,9 +105,19 @@ def locate_forward(
     return None
 
 
+def _maker(op: Op, graph: Graph) -> Op:
+    """Return the op that made what a view shows: views save nothing and make no numbers."""
+    while op.kind in _VIEWS and len(op.edges) == 1:
+        child = graph.ops[op.edges[0].child]
+        if child.variable is not None:
+            break
+        op = child
+    return op
+
+
 def _saved(node: Node) -> tuple[list[Tensor], list[Tensor]]:
-    inputs = [item for name in _INPUTS if (item := _read(node, name)) is not None]
-    results = [item for name in _RESULTS if (item := _read(node, name)) is not None]
+    inputs = [item for name in _INPUTS if (item := read_saved(node, name)) is not None]
+    results = [item for name in _RESULTS if (item := read_saved(node, name)) is not None]
     return inputs, results
 
 
@@ -111,10 +126,11 @@ def _saved_input(node: Node, kind: str, number: int) -> Tensor | None:
     names = ("mat2",) if (kind, number) == ("Addmm", 2) else _NAMES_OF_INPUT.get(number, ())
     if kind == "Addmm" and number == 1:
         names = ("mat1",)
-    return next((item for name in names if (item := _read(node, name)) is not None), None)
+    return next((item for name in names if (item := read_saved(node, name)) is not None), None)
 
 
-def _read(node: Node, name: str) -> Tensor | None:
+def read_saved(node: Node, name: str) -> Tensor | None:
+    """Return the floating-point tensor that `node` saved as `name`; None if it cannot be read."""
     raw = getattr(node, f"_raw_saved_{name}", None)
     if raw is None or isinstance(raw, tuple) or getattr(raw, "unpack_hook", None) is not None:
         return None

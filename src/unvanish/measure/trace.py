@@ -22,16 +22,18 @@ from torch import Tensor, nn
 from unvanish.errors import NoSignalError
 from unvanish.i18n import _
 from unvanish.measure import assemble, derivatives, nonfinite, predictions, structure
+from unvanish.measure.attention import HeadSlots, queue_attention
 from unvanish.measure.calls import CallLog, ModuleCall
 from unvanish.measure.dynamo import uncompiled, uncompiled_itself
 from unvanish.measure.graph import Graph
-from unvanish.measure.head import read_head
+from unvanish.measure.head import HeadFacts, read_head
 from unvanish.measure.names import NameBook, unwrapped
 from unvanish.measure.passes import BackwardPass, ParameterSlots, prepare
 from unvanish.measure.path import Numbers
 from unvanish.measure.reduce import Reducer, join_log10
 from unvanish.measure.replay import Replayed, outputs_wanted, replay
 from unvanish.records import (
+    AttentionHead,
     CustomBackward,
     InnerDerivative,
     LayerPrediction,
@@ -61,6 +63,7 @@ class ParameterUpdate:
     update_ratio_log10: float
     lr: float | None = None
     group: int | None = None
+    predicted_change: float | None = None  # inner product of `.grad` and what the step changed
     taken_log10: float | None = None  # norm of `.grad` when the step began; None: it had none
 
 
@@ -93,6 +96,7 @@ class BackwardTracer:
         self.names = names or NameBook()
         self.reducer = Reducer()
         self.nested: list[Nested] = []
+        self.checkpointed = list(log.checkpointed)
         self.notes = list(dict.fromkeys(log.errors))
         self.loss_values = [root.detach() for root in roots]
         self.leftover: dict[int, int] = {}
@@ -113,8 +117,19 @@ class BackwardTracer:
         if self.options.open_fused:
             self.measured.wanted = outputs_wanted(self.measured, self.calls)
         self.fault = self._forward_fault()
-        self.head = read_head(self.measured.graph, self.measured.nodes)
+        self.head: HeadFacts | None = None
+        self.attention: list[HeadSlots] = []
+        self._read_saved()
         self.calls, self.idle = _covered(self.calls, self.measured.graph)
+
+    def _read_saved(self) -> None:
+        """Read off the nodes, before the backward frees it, what rules ask for."""
+        graph, nodes = self.measured.graph, self.measured.nodes
+        try:
+            self.head = read_head(graph, nodes)
+            self.attention = queue_attention(graph, nodes, self.reducer)
+        except Exception as error:  # reading more than the signal must never cost the signal
+            self.notes.append(f"{type(error).__name__}: {error}")
 
     def _read_structure(self) -> None:
         batch = next((call.batch_size for call in self.calls if call.batch_size), None)
@@ -260,9 +275,12 @@ class PendingTrace:
         return (tuple(id(model) for model in self.models), root.name, len(graph.ops))
 
     def called_modules(self) -> tuple[nn.Module, ...]:
-        """Return every module that was called with gradients enabled, once."""
-        calls = [*self._calls(), *self._tracer.idle]
-        return tuple(dict.fromkeys(unwrapped(call.module) for call in calls))
+        """Return every module that was called to be trained, once.
+
+        That is with gradients enabled, or by a reentrant checkpoint, which enables them later.
+        """
+        called = [call.module for call in (*self._calls(), *self._tracer.idle)]
+        return tuple(dict.fromkeys(map(unwrapped, [*called, *self._tracer.checkpointed])))
 
     def units_on(self) -> dict[str, tuple[Tensor, Tensor]]:
         """Return, by layer key "module#call", which units were on and which were seen at all.
@@ -342,6 +360,12 @@ class PendingTrace:
                 for order, slots in tracer.derivatives
             ),
             head=tracer.head.record(names.module) if tracer.head is not None else None,
+            attention=tuple(
+                AttentionHead(names.module(one.call) or "", names.number(one.call), head, value)
+                for one in tracer.attention
+                for head, slot in enumerate(one.heads)
+                if math.isfinite(value := values[slot])
+            ),
             custom=tuple(
                 CustomBackward(
                     op=trial.name,
@@ -377,6 +401,7 @@ class PendingTrace:
             fresh_log10=join_log10([values[slots[key].gradient] for key in taken]) - scale,
             taken_log10=join_log10(list(taken.values())),
             leftover_log10=join_log10(left) if opened_for else None,
+            predicted_change=sum(updates[key].predicted_change or 0.0 for key in taken),
         )
 
     def _predictions(self, numbers: Numbers, values: list[float]) -> tuple[LayerPrediction, ...]:
@@ -481,7 +506,11 @@ class PendingTrace:
         if found is None:
             return None
         op, kind = found
-        return _guilty("backward", op.name, op.call, names, kind, "")
+        graph = self._tracer.measured.graph
+        users = [graph.ops[edge.parent] for edge in graph.consumers[op.index]]
+        chosen = next((user.name for user in users if user.kind in nonfinite.CHOOSING), None)
+        detail = "" if chosen is None else f"its result goes into {chosen}"
+        return _guilty("backward", op.name, op.call, names, kind, detail)
 
     def _loss_value(self, values: list[float]) -> float:
         if self._loss is not None:

@@ -6,7 +6,8 @@ A look is `sampled` (everything the level asks for) or `light` (norms of gradien
 - Sparse when quiet: every `QUIET` steps, or as seldom as the budget asks.
 - The budget is a share of the run's time. What a look costs is the time that its step took beyond
   the median of steps without one, so that hooks inside a backward count as well. A look that the
-  budget does not cover waits. The start may spend in advance what eight steps take, and one second.
+  budget does not cover waits. The start may spend in advance what eight steps take, and one second;
+  step 0, which warms up everything, is not counted.
 """
 
 from __future__ import annotations
@@ -64,6 +65,7 @@ class Cadence:
         self._advance = _ADVANCE_SECONDS
         self._bare: deque[float] = deque(maxlen=33)
         self._costs: deque[float] = deque(maxlen=5)
+        self._unpriced: list[tuple[float, float]] = []
         self._bare_median = 0.0
         self._last = 0
         self._alarm: int | None = None
@@ -81,15 +83,24 @@ class Cadence:
         """Take note that `step` is over; `own` are the seconds that our own code took in it."""
         now = self._clock()
         wall, self._mark = now - self._mark, now
-        if look != "sampled":
+        if look == "sampled":
+            self._last = step
+            if step:  # the first step warms up much that is not ours: imports, kernels, compilers
+                self._unpriced.append((wall, own))
+        else:
             self._bare.append(max(0.0, wall - own))
             self._bare_median = 0.0
-            return
-        self._last = step
-        cost = max(own, wall - self.bare_step()) if self._bare else own
-        self._costs.append(cost)
-        # A step that stalled for another reason must not eat the budget of an hour.
-        self.spent += min(cost, 4 * median(self._costs))
+        if self._bare:
+            self._price()
+
+    def _price(self) -> None:
+        """Say what looks cost; those at the start wait until a step without one was seen."""
+        for wall, own in self._unpriced:
+            cost = max(own, wall - self.bare_step())
+            self._costs.append(cost)
+            # A step that stalled for another reason must not eat the budget of an hour.
+            self.spent += min(cost, 4 * median(self._costs))
+        self._unpriced.clear()
 
     def alarmed(self, step: int) -> None:
         """Look densely from here on for a while, and let it cost something."""

@@ -21,6 +21,7 @@ from unvanish.diagnose.config import Config
 from unvanish.i18n import _
 from unvanish.measure.reduce import log10
 from unvanish.monitor.alarms import Alarms
+from unvanish.monitor.diary import readings_of
 from unvanish.monitor.flight import Arrived
 from unvanish.monitor.gauge import Levels
 from unvanish.monitor.journal import Journal
@@ -43,8 +44,10 @@ from unvanish.records import (
     StepRecord,
     Trace,
 )
+from unvanish.report.incidents import describe
 from unvanish.store import Batch
 
+_INCIDENTS_MOST = 32  # the latest are kept
 _JUDGED_FIRST, _JUDGED_LAST = 2, 6  # traces that the rules are given while the run goes on
 Attempt = Callable[[str, Callable[[], Any]], Any]  # a part of ours by name, and what it is to do
 
@@ -255,31 +258,6 @@ class Desk:
         return replace(self._lane.model_run(self._dead), traces=traces, steps=steps)
 
 
-_INCIDENTS_MOST = 32
-
-
-def describe(incident: Incident) -> str:
-    """Return what happened in one line."""
-    words = {"loss": _("loss"), "gradient": _("gradient"), "weight": _("weights")}
-    quantity = words[incident.quantity]
-    if incident.kind == "spike":
-        return _("step {step}: a spike of the {quantity}: {value:.4g}, usually {usual:.4g}").format(
-            step=incident.step, quantity=quantity, value=incident.value, usual=incident.usual
-        )
-    text = _("step {step}: the {quantity} is not finite").format(
-        step=incident.step, quantity=quantity
-    )
-    if incident.guilty is not None:
-        text += _("; first in {op} of {module}").format(
-            op=incident.guilty.op, module=incident.guilty.module or "?"
-        )
-    elif incident.parameter is not None:
-        text += _("; first in the parameter {name}").format(name=incident.parameter)
-    if incident.command:
-        text += _("; to see that step: {command}").format(command=incident.command)
-    return text
-
-
 def _bare_trace(record: StepRecord, levels: Levels) -> Trace:
     """Return what is known of a sampled step without its ops: the parameters."""
     gradient = dict(zip(levels.with_gradient, levels.gradient, strict=True))
@@ -316,13 +294,10 @@ def _count(log: float | None) -> int | None:
 
 
 def _readings(step: int, levels: Levels | None, trace: Trace | None) -> tuple[Readings, ...]:
+    """Return what was read: of parameters by the gauge, of layers by the trace."""
     found = () if levels is None else levels.readings(step)
-    rows = [] if trace is None else [row for row in trace.layers if row.level_log10 is not None]
-    if rows:
-        names = tuple(f"{row.module}#{row.call}" for row in rows)
-        values = tuple(float(row.level_log10 or 0.0) for row in rows)
-        found = (*found, Readings("level", step, names, values))
-    return found
+    layers = () if trace is None else readings_of(trace)
+    return (*found, *(one for one in layers if one.quantity == "level"))
 
 
 def _numbers(record: StepRecord) -> dict[str, float]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -24,9 +24,10 @@ class Look:
 
     names: tuple[str, ...]
     parameters: tuple[Tensor, ...]
-    with_gradient: list[int]  # positions
-    gradient: Many
+    thorough: bool
     weight: Many
+    with_gradient: list[int] = field(default_factory=list)  # positions
+    gradient: Many = field(default_factory=lambda: Many(0))
     counts: Counts | None = None
     before: Copies | None = None
     update: Many | None = None
@@ -122,23 +123,28 @@ class Gauge:
         if thorough:
             self.learn(model)
         names, parameters = self._parameters(model, optimizers)
-        gradients = [parameter.grad for parameter in parameters]
-        present = [i for i, gradient in enumerate(gradients) if gradient is not None]
+        self._weights = _plan(self._weights, parameters)
+        look = Look(
+            names=names,
+            parameters=parameters,
+            thorough=thorough,
+            weight=many.norms(parameters, self._weights),
+            before=many.copies(parameters, self._weights) if thorough else None,
+        )
+        self.look_again(look)
+        return look
+
+    def look_again(self, look: Look) -> None:
+        """Read the gradients as they are now."""
+        gradients = [parameter.grad for parameter in look.parameters]
         given = [gradient for gradient in gradients if gradient is not None]
         missing = tuple(i for i, gradient in enumerate(gradients) if gradient is None)
-        self._weights = _plan(self._weights, parameters)
         if len(self._gradients) > _PLANS_MOST:
             self._gradients.clear()
         plan = self._gradients[missing] = _plan(self._gradients.get(missing), given)
-        return Look(
-            names=names,
-            parameters=parameters,
-            with_gradient=present,
-            gradient=many.norms(given, plan),
-            weight=many.norms(parameters, self._weights),
-            counts=many.counts(given, plan) if thorough else None,
-            before=many.copies(parameters, self._weights) if thorough else None,
-        )
+        look.with_gradient = [i for i, gradient in enumerate(gradients) if gradient is not None]
+        look.gradient = many.norms(given, plan)
+        look.counts = many.counts(given, plan) if look.thorough else None
 
     def finish(self, look: Look) -> None:
         """Compare with the weights as they were at the look."""
@@ -161,7 +167,7 @@ class Gauge:
     def _collect(
         self, model: nn.Module, optimizers: Sequence[Optimizer]
     ) -> tuple[tuple[str, ...], tuple[Tensor, ...]]:
-        found = {
+        found: dict[int, tuple[str, Tensor]] = {
             id(parameter): (self._names[id(parameter)], parameter)
             for parameter in model.parameters()
             if parameter.requires_grad and id(parameter) in self._names

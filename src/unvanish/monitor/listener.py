@@ -96,6 +96,7 @@ class Listener:
         self._stepped: set[int] = set()  # optimisers that stepped inside GradScaler.step
         self._scaled: list[ScaledLoss] = []
         self._restore: list[Callable[[], None]] = []
+        self._handles: list[Any] = []
 
     def install(self) -> None:
         """Wrap, and begin to listen. Does nothing when it listens already."""
@@ -106,11 +107,19 @@ class Listener:
         self._replace(torch.autograd, "grad", self._listening_grad)
         self._replace(GradScaler, "scale", self._listening_scale)
         self._replace(GradScaler, "step", self._listening_scaler_step)
-        for handle in (
+        self._handles = [
             register_optimizer_step_pre_hook(self._before_step),
             register_optimizer_step_post_hook(self._after_step),
-        ):
-            self._restore.append(handle.remove)
+        ]
+        self._restore += [handle.remove for handle in self._handles]
+
+    def intact(self) -> bool:
+        """Whether our hooks on optimisers are still there: anyone may clear them."""
+        there = [handle.hooks_dict_ref() for handle in self._handles]
+        return all(
+            hooks is not None and handle.id in hooks
+            for handle, hooks in zip(self._handles, there, strict=True)
+        )
 
     def remove(self) -> None:
         """Stop listening, and put back what was there."""

@@ -50,8 +50,9 @@ class watch:  # noqa: N801  # used like a function, as contextlib's are
         """
         self.diagnosis: Diagnosis | None = None
         self.saved: Path | None = None
-        self._options = WatchOptions(Schedule(every), probe)
         self._start = Path.cwd()
+        kept = self._start / ".unvanish" if save else None
+        self._options = WatchOptions(Schedule(every), probe, store=kept)
         self._config = load_config(self._start)
         self._save = save
         self._quiet = quiet

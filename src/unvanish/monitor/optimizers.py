@@ -112,11 +112,18 @@ class Snapshot:
         """Return the true update ratios ||dw|| / ||w||, w before the step, in one transfer."""
         reducer = self._reducer
         slots: list[tuple[int, int]] = []
+        products: dict[int, int] = {}
         with torch.no_grad():
             for _group, _lr, parameter, before in self._before:
                 size = reducer.norm(before)
                 # In place: the copy is ours.
-                slots.append((size, reducer.norm(before.sub_(local(parameter)))))
+                back = before.sub_(local(parameter))
+                slots.append((size, reducer.norm(back)))
+                if id(parameter) in self._taken and parameter.grad is not None:
+                    gradient = local(parameter.grad)
+                    if gradient.layout == torch.strided and not gradient.is_complex():
+                        product = torch.sum(back.float() * gradient.float())
+                        products[id(parameter)] = reducer.scalar(product)
         values = reducer.resolve()
         scale = 0.0 if self._scale is None else values[self._scale]
         updates: dict[int, ParameterUpdate] = {}
@@ -124,10 +131,12 @@ class Snapshot:
         for (group, lr, parameter, _), (size, change) in zip(self._before, slots, strict=True):
             ratio = _log_ratio(values[change], values[size])
             taken = self._taken.get(id(parameter))
+            dot = products.get(id(parameter))
             updates[id(parameter)] = ParameterUpdate(
                 update_ratio_log10=ratio,
                 lr=lr,
                 group=group,
+                predicted_change=None if dot is None else -values[dot] / 10.0**scale,
                 taken_log10=None if taken is None else values[taken] - scale,
             )
             if not_finite(values[change]) and not not_finite(values[size]):

@@ -8,6 +8,7 @@ dies after 150 steps) shows at a power of two or a multiple of N.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from unvanish.errors import UsageError
 from unvanish.i18n import _
@@ -20,6 +21,7 @@ class Schedule:
     """Samples step 0, the powers of two, and the multiples of `every` (0: powers of two only)."""
 
     every: int = DEFAULT_EVERY
+    at: frozenset[int] = frozenset()  # further steps
 
     def __post_init__(self) -> None:
         """Raise UsageError for a negative `every`."""
@@ -32,7 +34,7 @@ class Schedule:
     def samples(self, step: int) -> bool:
         """Return whether `step`, counted from 0, is traced."""
         power_of_two = step & (step - 1) == 0  # true of 0 as well
-        return power_of_two or (self.every > 0 and step % self.every == 0)
+        return power_of_two or (self.every > 0 and step % self.every == 0) or step in self.at
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,3 +44,4 @@ class WatchOptions:
     schedule: Schedule
     probe: bool  # random signals sent backward, on a replay of the sampled batches
     steps: int | None = None  # end the script after so many steps of one optimiser
+    store: Path | None = None  # where the run is written while it goes on; None: nowhere

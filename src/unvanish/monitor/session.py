@@ -20,6 +20,8 @@ from unvanish import store
 from unvanish._version import __version__
 from unvanish.i18n import _
 from unvanish.measure.dynamo import uncompiled
+from unvanish.monitor.diary import Diary
+from unvanish.monitor.journal import Journal
 from unvanish.monitor.listener import Listener
 from unvanish.monitor.program import Outcome, StepsReached
 from unvanish.monitor.schedule import WatchOptions
@@ -64,9 +66,11 @@ class Session:
             probe=options.probe,
             limit=options.steps,
             say=say,
-            sampled=self._announce,
+            sampled=self._sampled,
         )
         self._listener = Listener(self.watcher)
+        journal = Journal(self.run(Outcome("finished", 0)), options.store, say)
+        self._diary: Diary | None = Diary(journal)
 
     def begin(self) -> None:
         """Start to listen."""
@@ -81,6 +85,8 @@ class Session:
         self._listener.remove()
         self._limit.remove()
         self.watcher.stop()
+        if self._diary is not None:
+            self._diary.close()
 
     def pause(self) -> None:
         """Take everything of ours out of torch for a while; what is known stays known."""
@@ -141,6 +147,21 @@ class Session:
             without_graph=watcher.without_graph,
             not_scalar=watcher.not_scalar,
         )
+
+    def _sampled(self) -> None:
+        """Take note that a sampled step is complete."""
+        self._write()
+        self._announce()
+
+    def _write(self) -> None:
+        """Add what is new to the store, so that a killed script leaves what it has shown."""
+        if self._diary is None:
+            return
+        try:
+            self._diary.write(self.watcher.lanes, self.run_models())
+        except Exception as error:  # the measuring goes on, and the end is saved as a whole
+            self._diary = None
+            self._say(_("nothing is saved while the script runs ({error})").format(error=error))
 
     def _announce(self) -> None:
         """Say the first certain finding as soon as it is known."""

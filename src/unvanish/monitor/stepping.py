@@ -53,6 +53,7 @@ class Step:
     losses: list[Reading]
     loss_scale: Reading = 1.0
     backwards: int = 0
+    inside: int = 0  # of these, in a closure inside the optimiser's step
     rates: list[Reading] = field(default_factory=list)
     clip: Reading | None = None
     skipped: Reading = 0.0

@@ -43,6 +43,7 @@ from unvanish.records import Diagnosis, Finding, Incident, Run
 P = ParamSpec("P")
 T = TypeVar("T")
 _OPEN_MOST = 1024  # backward passes that wait for a step
+_SUSPICIOUS = 64  # backward passes without a step, after which our hooks are looked for
 _WAITING_MOST = 4096  # steps that wait for a transfer
 
 
@@ -341,12 +342,39 @@ class Monitor:
             reached = reached or bool(kept)
         auxiliary = bool(token.call.inputs) and token.call.create_graph
         seen = SeenPass(token.loss, token.scale, reached, auxiliary, token.inside_step)
-        if self._open is not None:  # in a closure, inside the step
-            self._open.losses = self._open.losses or [token.loss]
-            self._open.backwards += 1
+        if self._open is not None:
+            self._inside(self._open, token)
             return
         self._passes.append(seen)
+        if len(self._passes) % _SUSPICIOUS == 0:
+            self._listen_again()
         del self._passes[:-_OPEN_MOST]
+
+    def _inside(self, step: Step, token: _Token) -> None:
+        """Take in a pass of a closure, which runs inside the optimiser's step."""
+        step.backwards += 1
+        step.inside += 1
+        if step.inside == 1:  # of a closure that runs often, the first: there the step began
+            step.losses.append(token.loss)
+            self._look_again(step)
+
+    def _look_again(self, step: Step) -> None:
+        """Read the gradients that arrived, or were clipped, since the step began."""
+        look = step.look
+        if look is not None:
+            self._attempt("measuring", lambda: self._gauge.look_again(look))
+
+    def _listen_again(self) -> None:
+        """Put our hooks back if somebody has cleared all hooks on optimisers."""
+        if not self._listener.intact():
+            self._listener.remove()
+            self._listener.install()
+            self._desk.say(
+                _("the hooks on optimisers were removed; {count} steps were not seen").format(
+                    count=len(self._passes)
+                )
+            )
+            self._passes.clear()
 
     # --- the optimiser's step ------------------------------------------------------------------
 
@@ -395,9 +423,15 @@ class Monitor:
         if len(step.stepped) >= len(self._alive()):
             self._close_step()
 
+    @_watched
     def _clipped(self, parameter: Tensor | None, factor: Reading) -> None:
-        if parameter is not None and id(parameter) in self._ids and self._listener.on:
+        if parameter is None or id(parameter) not in self._ids or not self._listener.on:
+            return
+        if self._open is None:
             self._clip = factor
+        elif self._open.inside <= 1:  # in a closure
+            self._open.clip = factor
+            self._look_again(self._open)
 
     def _open_step(self, optimizer: Optimizer) -> None:
         passes = stepping.claim(self._passes)

@@ -16,7 +16,7 @@ from rich.text import Text
 from unvanish import words
 from unvanish.i18n import _
 from unvanish.records import Diagnosis, Evidence, Finding, Trace
-from unvanish.report import evidence, focus, layers
+from unvanish.report import evidence, focus, incidents, layers
 from unvanish.report.encodable import Encodable
 from unvanish.report.focus import Focus
 from unvanish.report.table import layer_table
@@ -57,6 +57,7 @@ class Report:
             if one is found[0] or one.diagnosis.verdict != "healthy":
                 yield from _model(one, min(width, WIDEST), several)
         yield from _findings(self.diagnosis, several)
+        yield from incidents.lines(self.diagnosis.run)
         yield from _degradations(self.diagnosis)
         yield from _next(self.diagnosis, self.saved, width)
 

@@ -56,8 +56,10 @@ class Database:
         connection = connect(self.file, patience=self._patience, write=True)
         try:
             with storage_errors(self.file), transaction(connection):
-                connection.execute("DELETE FROM runs WHERE id = ?", (run.id,))
-                number = _insert(connection, run)
+                # What was read while it ran stays beside its record.
+                known = connection.execute("SELECT number FROM runs WHERE id = ?", (run.id,))
+                row = known.fetchone()
+                number = _insert(connection, run) if row is None else int(row[0])
                 _set_record(connection, number, run)
         finally:
             connection.close()

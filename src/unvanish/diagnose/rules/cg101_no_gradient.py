@@ -89,7 +89,7 @@ def _finding(
         remedy = _(
             "Look for detach(), .data, .item(), numpy(), no_grad, argmax or a re-created tensor"
             " between the two; for a discrete choice use Gumbel-softmax or a straight-through"
-            " estimator."
+            " estimator; checkpoint with use_reentrant=False."
         )
     module = cut[-1].module
     return Finding(

@@ -4,13 +4,14 @@
 
 A softmax or sigmoid at the network's output, followed by a loss that applies one of its own
 (cross_entropy, binary_cross_entropy_with_logits); or a softmax without its logarithm in front of
-nll_loss.
+nll_loss; or nll_loss on the plain output of a linear layer, with no softmax at all.
 
 ## Why it matters
 
 Two squashings: the loss cannot fall below a floor (1.46 for ten classes), and the gradient is small
 where the first softmax is sure, also where it is wrong. Training works, but worse and slower than
-it could.
+it could. Without a softmax the loss has no floor: it falls below 0, and training only drives the
+outputs apart.
 
 ## Known problems
 
@@ -47,20 +48,23 @@ from unvanish.records import Evidence, Finding, PathEdge, Where
 
 _WITH_LOGITS = ("LogSoftmax", "BinaryCrossEntropyWithLogits")
 _SQUASH = ("Softmax", "Sigmoid")
+_VIEWS = ("View", "Reshape", "Transpose", "Permute", "Squeeze", "Unsqueeze", "UnsafeView", "ToCopy")
 
 
 def check(view: View) -> Sequence[Finding]:
     """Fire if the head of every judged path squashes its output twice, or forgets the logarithm."""
-    heads = [
-        trace.trace.main_path.edges[: head_length(trace.trace.main_path.edges)]
-        for trace in view.traces
-        if trace.trace.main_path is not None
-    ]
+    paths = [t.trace.main_path.edges for t in view.traces if t.trace.main_path is not None]
+    heads = [edges[: head_length(edges)] for edges in paths]
     found = [_twice(head) or _no_logarithm(head) for head in heads]
+    if heads and all(map(_bare, paths)):
+        found = [(path[0], path[0]) for path in paths]
     if not found or found[0] is None or not all(found):
         return []
     squash, loss = found[0]
-    if loss.op.startswith("NllLoss"):
+    if squash is loss:
+        title = _("{loss} is given plain outputs, not the logarithms of probabilities.")
+        remedy = _("Use cross_entropy on them, or log_softmax in front of nll_loss.")
+    elif loss.op.startswith("NllLoss"):
         title = _("{squash} of {where} goes into nll_loss without a logarithm.")
         remedy = _("Use log_softmax in front of nll_loss, or cross_entropy on the logits.")
     else:
@@ -87,6 +91,18 @@ def check(view: View) -> Sequence[Finding]:
             explains=("LH102", "VG101", "VG102", "VG106"),
         )
     ]
+
+
+def _bare(edges: Sequence[PathEdge]) -> bool:
+    """Whether nll_loss takes, through views at most, what a linear map made."""
+    body = next((edge for edge in edges[1:] if edge.factor not in ("scale", "loss")), None)
+    plain = all(edge.op.startswith(_VIEWS) for edge in edges[1 : head_length(edges)])
+    return (
+        edges[0].op.startswith("NllLoss")
+        and plain
+        and body is not None
+        and (body.factor == "weight")
+    )
 
 
 def _twice(head: Sequence[PathEdge]) -> tuple[PathEdge, PathEdge] | None:

@@ -91,6 +91,18 @@ def _traced(view: View, trace: TraceView, severity: Severity) -> Finding:
 
 def _untraced(view: View, step: int) -> Finding:
     severity: Severity = "error" if view.training.state == "diverging" else "warning"
+    if any(trace.step == step for trace in view.traces):
+        return _finding(
+            view,
+            None,
+            severity,
+            _(
+                "The loss is not finite at step {step}, and no op that a gradient passes made it:"
+                " a constant holds it (a target, a mask, a weight of the loss)."
+            ).format(step=step),
+            _("Print the targets and whatever else the loss takes beside the network's output."),
+            step,
+        )
     return _finding(
         view,
         None,
@@ -142,7 +154,7 @@ def _finding(
         remedy=remedy,
         model=view.model.name,
         step=step,
-        explains=("UR101",),
+        explains=("UR101", "CG103"),
     )
 
 

@@ -37,6 +37,7 @@ import math
 from collections.abc import Sequence
 
 from unvanish.diagnose.rule import Rule
+from unvanish.diagnose.rules.ur104_rising_against_gradient import changes
 from unvanish.diagnose.view import View
 from unvanish.i18n import _
 from unvanish.records import Evidence, Finding, Where
@@ -79,6 +80,11 @@ def _title(view: View) -> str:
             "The backward signal was healthy where it was traced, and yet training diverges: the"
             " loss went from {start} to {end}."
         )
+    elif training.rests_high:
+        text = _(
+            "The backward signal is healthy; the loss fell from {start} and came to rest at {end}:"
+            " no finding explains why it stays there."
+        )
     elif training.state == "falling" and (training.fall or 0.0) < _LITTLE:
         text = _("The backward signal is healthy; the loss falls little, from {start} to {end}.")
     elif training.state == "falling":
@@ -110,11 +116,35 @@ def _evidence(view: View) -> tuple[Evidence, ...]:
     ratio = update_ratio(view)
     if ratio is not None:
         rows.append(Evidence("update_ratio_log10_median", ratio))
+    rows += _looked_at(view)
     rows.append(Evidence("training", view.training.state))
     if view.training.start is not None and view.training.end is not None:
         rows.append(Evidence("loss_start", view.training.start))
         rows.append(Evidence("loss_end", view.training.end))
     return tuple(rows)
+
+
+def _looked_at(view: View) -> list[Evidence]:
+    """What was measured of the data, the loss and the step, for a training that does not work."""
+    if not view.training.not_working or not view.traces:
+        return []
+    trace = view.traces[-1].trace
+    rows = []
+    first = next((row.forward_rms for row in trace.layers if row.forward_rms is not None), None)
+    if first is not None:
+        rows.append(Evidence("first_output_rms", first))
+    if trace.output_level_log10 is not None and math.isfinite(trace.output_level_log10):
+        rows.append(Evidence("output_level_log10", trace.output_level_log10))
+    if trace.head is not None and trace.head.reduction is not None:
+        rows.append(Evidence("reduction", trace.head.reduction))
+    known = changes(view)
+    if known:
+        count = len(known)
+        rows.append(Evidence("predicted_change", sum(change for _s, change, _r in known) / count))
+        rows.append(Evidence("real_change", sum(real for _s, _c, real in known) / count))
+    if view.optimizer is not None and view.optimizer.lr:
+        rows.append(Evidence("lr", max(view.optimizer.lr)))
+    return rows
 
 
 def update_ratio(view: View) -> float | None:
@@ -131,7 +161,7 @@ def update_ratio(view: View) -> float | None:
 
 
 def _remedy(view: View) -> str:
-    if not view.training.not_working:
+    if not view.training.not_working and not view.training.rests_high:
         return _("Nothing to mend in the backward signal.")
     text = _(
         "Look at the labels (do they belong to these inputs?), the learning rate (a step changes"

@@ -37,8 +37,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from statistics import median
 
+from unvanish.diagnose.nonfinite import outgrown
 from unvanish.diagnose.rule import Rule
 from unvanish.diagnose.view import TraceView, View
 from unvanish.i18n import _
@@ -56,7 +58,8 @@ def check(view: View) -> Sequence[Finding]:
     if large:
         title = _("The step changes the weights by {ratio} of their size (median of the layers).")
         remedy = _("Lower the learning rate, by tens, or warm it up.")
-        return [_finding(view, large[0], severity, title, remedy, view.limit("update-large"))]
+        found = _finding(view, large[0], severity, title, remedy, view.limit("update-large"))
+        return [replace(found, explains=_later_overflow(view, large[0][0].step))]
     largest = [(trace, max(ratios)) for trace, ratios in sizes]
     rate = max(view.optimizer.lr, default=1.0) if view.optimizer else 1.0
     if (
@@ -68,6 +71,15 @@ def check(view: View) -> Sequence[Finding]:
         remedy = _("Raise the learning rate, by tens; keep master weights in float32.")
         return [_finding(view, largest[0], severity, title, remedy, view.limit("update-small"))]
     return []
+
+
+def _later_overflow(view: View, step: int) -> tuple[str, ...]:
+    """What comes of such steps: numbers that outgrow the format, if they did so afterwards."""
+    bad = view.nonfinite_step
+    if bad is None or bad <= step:
+        return ()
+    faults = [trace.trace.nonfinite for trace in view.traces if trace.trace.nonfinite]
+    return ("NF101",) if outgrown(faults[0] if faults else None) else ()
 
 
 def _ratios(trace: TraceView) -> list[float]:

@@ -1,0 +1,10 @@
+"""Unvanish inside other people's tools, each module for one of them.
+
+    lightning.py     a callback for pytorch-lightning's Trainer
+    transformers.py  a callback for transformers' Trainer
+    accelerate.py    a monitor for what an Accelerator has prepared
+    tensorboard.py   a sink for a TensorBoard writer
+    wandb.py         a sink for a W&B run
+
+A module for a trainer imports that trainer; sinks take the user's own object and import nothing.
+"""

@@ -1,0 +1,45 @@
+"""A callback for pytorch-lightning: `Trainer(callbacks=[UnvanishCallback()])`."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+from unvanish.monitor.attach import attach
+
+if TYPE_CHECKING:
+    from pytorch_lightning import Callback
+
+    from unvanish.monitor.watchman import Monitor
+elif "lightning.pytorch" in sys.modules and "pytorch_lightning" not in sys.modules:
+    from lightning.pytorch import Callback  # the same library under its other name
+else:
+    from pytorch_lightning import Callback
+
+
+class UnvanishCallback(Callback):
+    """Monitors the LightningModule and its optimisers while `fit` runs; `monitor` is the monitor.
+
+    Takes the options of `unvanish.monitor`. Gradients are read where the optimiser gets them: after
+    accumulation, unscaling and clipping.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        """`options` are those of `unvanish.monitor`."""
+        self.monitor: Monitor | None = None
+        self._options = options
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        """Attach, once the optimisers are there."""
+        if trainer.optimizers:
+            self.monitor = attach(pl_module, trainer.optimizers, **self._options)
+
+    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+        """Save the run."""
+        if self.monitor is not None:
+            self.monitor.close()
+
+    def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
+        """Save the run, with what ended it."""
+        if self.monitor is not None:
+            self.monitor.close(exception)

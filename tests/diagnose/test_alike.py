@@ -1,0 +1,100 @@
+"""Over-smoothing, attention entropy, losses that rise against their gradient."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+
+from tests.diagnose.builders import SGD, Net, codes, falling, finding, judge, stack, stuck
+from unvanish.diagnose.config import Config
+from unvanish.records import AttentionHead, OpGain, StepGradient, Trace
+
+HEALTHY = stack(5, "relu", math.sqrt(2))
+
+# --- FS102 ---------------------------------------------------------------------------------------
+
+
+def smoothed(cosines: list[float], mixings: int, step: int) -> Trace:
+    net = Net().linear("0", sample_correlation=cosines[0])
+    for i, cosine in enumerate(cosines[1:], start=1):
+        net.linear(str(i), sample_correlation=cosine)
+    ops = tuple(
+        OpGain("MmBackward0", None, 0, order, 1, "scale", -0.1, -1.0) for order in range(mixings)
+    )
+    return net.loss().trace(step, ops=ops)
+
+
+@pytest.mark.parametrize(
+    ("cosines", "mixings", "losses", "fires"),
+    [
+        ([0.1, 0.6, 0.97, 0.999, 0.9999], 4, stuck(), True),
+        ([0.1, 0.6, 0.97, 0.999, 0.9999], 4, falling(), False),
+        ([0.1, 0.6, 0.97, 0.999, 0.9999], 0, stuck(), False),  # no averages: not this rule's
+        ([0.1, 0.2, 0.3, 0.3, 0.4], 4, stuck(), False),
+        ([0.995, 0.995, 0.995, 0.996], 4, stuck(), False),  # positive features from the start
+    ],
+)
+def test_over_smoothing(
+    cosines: list[float], mixings: int, losses: list[float], fires: bool
+) -> None:
+    found = judge([smoothed(cosines, mixings, step) for step in (0, 1)], losses)
+    assert codes(found) == (["FS102"] if fires else [])
+    if fires:
+        assert finding(found, "FS102").where.module == "3"
+
+
+# --- VG108: a preview rule -----------------------------------------------------------------------
+
+
+def attending(entropies: list[float], step: int) -> Trace:
+    heads = tuple(AttentionHead("attn", 0, i, value) for i, value in enumerate(entropies))
+    return replace(HEALTHY.trace(step), attention=heads)
+
+
+@pytest.mark.parametrize(
+    ("entropies", "losses", "fires"),
+    [
+        ([0.01, 0.02, 0.01, 0.9], stuck(), True),
+        ([0.01, 0.7, 0.8, 0.9], stuck(), False),
+        ([1.0, 1.0], stuck(), True),
+        ([0.95, 0.96], stuck(), False),
+        ([0.01, 0.02], falling(), False),
+    ],
+)
+def test_attention_that_is_sure_or_even(
+    entropies: list[float], losses: list[float], fires: bool
+) -> None:
+    traces = [attending(entropies, step) for step in (0, 1, 2)]
+    assert judge(traces, losses).verdict == "healthy"  # off by default
+    chosen = judge(traces, losses, Config(preview=True))
+    assert ("VG108" in codes(chosen)) == fires
+
+
+# --- UR104: a preview rule -----------------------------------------------------------------------
+
+
+def predicting(change: float, step: int) -> Trace:
+    return replace(HEALTHY.trace(step), taken=StepGradient(0.0, 0.0, -math.inf, change))
+
+
+RISING = [2.0 * 1.2**i for i in range(40)]
+
+
+@pytest.mark.parametrize(
+    ("change", "losses", "fires"),
+    [
+        (-3000.0, RISING, True),
+        (-1e-6, RISING, False),  # nothing was to be gained: not the step's fault
+        (-3000.0, stuck(), False),  # it does not rise either: the next batch is another one
+        (-3000.0, falling(), False),
+    ],
+)
+def test_a_loss_that_rises_against_its_gradient(
+    change: float, losses: list[float], fires: bool
+) -> None:
+    traces = [predicting(change, step) for step in (0, 16, 30, 38)]
+    chosen = Config(select=("UR104", "OK001"))
+    found = judge(traces, losses, chosen, optimizer=SGD)
+    assert ("UR104" in codes(found)) == fires
