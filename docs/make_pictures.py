@@ -14,10 +14,11 @@ PICTURES = {"report.png": "en", "report.zh-CN.png": "zh"}
 
 
 def report(language: str, directory: Path) -> Path:
-    """Watch the example and return its HTML report."""
+    """Watch the example and return its HTML report, which names it as a reader would type it."""
     page = directory / f"report.{language}.html"
     command = [sys.executable, "-m", "unvanish", "run", "--lang", language, "--no-save"]
-    subprocess.run([*command, "--quiet", "-o", str(page), str(SCRIPT)], check=True, cwd=directory)
+    shutil.copy(SCRIPT, directory)
+    subprocess.run([*command, "--quiet", "-o", str(page), SCRIPT.name], check=True, cwd=directory)
     return page
 
 
