@@ -5,7 +5,10 @@ nearly 0, at the time when it has most to learn. Raising log D(G(z)) has the sam
 the slope 1 − σ(z), nearly 1.
 
 Proposed where the loss head is to blame or the signal vanishes, and the loss holds a logarithm of
-1 − sigmoid that is minimised. It changes what is minimised, so it can be measured, not proven.
+1 − sigmoid that is minimised.
+
+Display-only: an edit of the line that computes the loss; a trial imitates it. It changes what is
+minimised, so it can be measured, not proven.
 """
 
 from __future__ import annotations
