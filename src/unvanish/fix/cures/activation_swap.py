@@ -6,7 +6,8 @@ ReLU family, orthogonal behind tanh, variance 1/fan_in in the first and the last
 set to 0, because an activation without its scale cures nothing. The output's own activation stays.
 
 Proposed where the slope is to blame (sigmoid, saturation), where units are dead, where an
-exponential overflows, and where a loss needs a second derivative that ReLU does not have.
+exponential overflows, where a loss needs a second derivative that ReLU does not have, and, weakly,
+where the signal explodes or collapses.
 
 Unsafe: with another activation the network is another function, and what its weights have learnt
 is lost.

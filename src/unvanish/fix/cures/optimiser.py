@@ -4,8 +4,8 @@
   weights away (Pascanu et al. 2013). Proposed where the signal explodes, numbers overflow, units
   die or steps are too large.
 - `lower-learning-rate` and `much-lower-learning-rate` divide the rate by 10 and by 100, `warm-up`
-  begins with a small one. Proposed where steps are too large, diverge, or kill units; a small rate
-  and warm-up also where a normalisation is to blame for vanishing.
+  begins with a small one. Proposed where steps are too large, diverge, or kill units; the first
+  and the last also where a normalisation is to blame for vanishing.
 - `adam-eps` takes an eps that the parameters' type can hold: 1e-8 is 0 in float16. Proposed where
   numbers are not finite or steps are of the wrong size.
 - `loss-scaling` multiplies the loss so that float16 gradients do not flush to 0. Its trial suits
