@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
-PO := $(wildcard src/unvanish/locale/*/LC_MESSAGES/unvanish.po)
+PO := $(wildcard src/unvanish/locale/*/LC_MESSAGES/*.po)
 MO := $(PO:.po=.mo)
 # Workers beyond the cores only fight over them: torch is multi-threaded itself.
 TEST_ENV := OMP_NUM_THREADS=1 PYTHONWARNINGS=default
