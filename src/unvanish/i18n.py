@@ -10,7 +10,8 @@ from __future__ import annotations
 import gettext
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 LANGUAGES = ("en", "zh")
@@ -32,6 +33,17 @@ def choose(language: str | None = None) -> str:
 def current() -> str:
     """Return the language in use."""
     return _language
+
+
+@contextmanager
+def speaking(language: str) -> Iterator[None]:
+    """Use `language` inside the block, and the one before it again afterwards."""
+    before = current()
+    choose(language)
+    try:
+        yield
+    finally:
+        choose(before)
 
 
 def language_option(arguments: Sequence[str]) -> str | None:
