@@ -187,6 +187,21 @@ def verdict_name(verdict: Verdict) -> str:
     }[verdict]
 
 
+def verdict_word(verdict: Verdict) -> str:
+    """Return a verdict in a word: in English the one that settings and JSON know."""
+    return {
+        "vanishing": _("vanishing"),
+        "exploding": _("exploding"),
+        "dead-units": _("dead-units"),
+        "forward-collapse": _("forward-collapse"),
+        "non-finite": _("non-finite"),
+        "cut-graph": _("cut-graph"),
+        "loss-head": _("loss-head"),
+        "update-size": _("update-size"),
+        "healthy": _("healthy"),
+    }[verdict]
+
+
 def training_name(training: Training) -> str:
     """Return what training does, in words."""
     return {

@@ -212,7 +212,10 @@ def _train(wanted: Mapping[str, Any]) -> tuple[dict[str, Any], list[Any]]:
         )
     trainings = {name: train(chain, samples, **options) for name, chain in chains.items()}
     first = next(iter(trainings.values()))
-    stories = [f"{name}: {explain.story(training)}" for name, training in trainings.items()]
+    stories = [
+        _("{label}: {value}").format(label=name, value=explain.story(training))
+        for name, training in trainings.items()
+    ]
     document = {
         "kind": "chain-training",
         "samples": samples,

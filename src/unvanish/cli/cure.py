@@ -33,7 +33,11 @@ def _epilog() -> str:
     )
 
 
-@click.command(help=_help(), epilog=_epilog())
+@click.command(
+    help=_help(),
+    epilog=_epilog(),
+    short_help=_("what a cure changes, when it is proposed and where it comes from"),
+)
 @click.argument("name", required=False)
 @json_option
 @force_option

@@ -143,13 +143,16 @@ def _table(results: list[Result]) -> Table:
             words.loss(one.loss),
             words.percent(one.accuracy),
             words.verdict_name(one.document["verdict"]),
-            ", ".join(words.factor_name(factor) for factor in one.blame) or "–",
+            _(", ").join(words.factor_name(factor) for factor in one.blame) or "–",
         )
     return table
 
 
 def _sentences(results: list[Result]) -> list[str]:
-    lines = [f"{_name(one.case.name)}: {one.sentence}" for one in results]
+    lines = [
+        _("{label}: {value}").format(label=_name(one.case.name), value=one.sentence)
+        for one in results
+    ]
     lines.append("")
     lines.append(_("The reports, with pictures:"))
     lines += [f"  {one.page}" for one in results]

@@ -37,7 +37,11 @@ def _epilog() -> str:
     )
 
 
-@click.command(help=_help(), epilog=_epilog())
+@click.command(
+    help=_help(),
+    epilog=_epilog(),
+    short_help=_("what a rule finds, why it matters and what cures it"),
+)
 @click.argument("code", required=False)
 @json_option
 @force_option
@@ -83,13 +87,16 @@ def _plain(rule: Rule) -> dict[str, Any]:
 def _list(rules: list[Rule]) -> list[RenderableType]:
     from rich.table import Table
 
+    from unvanish import words
+
     table = Table(box=None, pad_edge=False)
     for heading in (_("code"), _("verdict"), _("finds")):
         table.add_column(heading)
     for rule in rules:
         title = _(rule.title)
         preview = _("{title} (preview: off by default)").format(title=title)
-        table.add_row(rule.code, rule.verdict, preview if rule.preview else title)
+        verdict = words.verdict_word(rule.verdict)
+        table.add_row(rule.code, verdict, preview if rule.preview else title)
     return [table, "", _("One rule in full: unvanish rule {code}").format(code=rules[0].code)]
 
 
@@ -97,10 +104,12 @@ def _page(rule: Rule) -> list[RenderableType]:
     from rich.markdown import Markdown
     from rich.text import Text
 
+    from unvanish import words
     from unvanish.diagnose.thresholds import threshold
 
     heading = _("{code}: {title} (verdict: {verdict})")
-    text = heading.format(code=rule.code, title=_(rule.title), verdict=rule.verdict)
+    verdict = words.verdict_word(rule.verdict)
+    text = heading.format(code=rule.code, title=_(rule.title), verdict=verdict)
     body = rule.translated.partition("\n\n")[2]
     page: list[RenderableType] = [Text(text, style="bold"), "", Markdown(body)]
     if rule.thresholds:

@@ -99,7 +99,7 @@ def _each(sick: Sickness, part: Part) -> str:
 def _headline(sick: Sickness) -> str:
     trunk = sick.trunk
     parts = list(sick.parts)[:3]
-    split = ", ".join(_named(sick, part) for part in parts if sick.share(part) >= 0.05)
+    split = _(", ").join(_named(sick, part) for part in parts if sick.share(part) >= 0.05)
     if math.isinf(sick.decades):
         text = _("The backward signal stops at {where}: {split}.")
         return text.format(where=place(sick.worst(sick.leader).edge.module), split=split)

@@ -73,7 +73,7 @@ def weight_and_bias(around: Around, generator: Generator) -> tuple[Draft, Draft 
         form = _("zeros")
     else:
         form = f"{form} × {scale * (shaped.alpha if shaped else 1.0):.4g}"
-    weight = Draft(_in_shape(around.weight, matrix, kernel), form, "; ".join(reasons))
+    weight = Draft(_in_shape(around.weight, matrix, kernel), form, _("; ").join(reasons))
     draft = None if around.weight.bias is None else Draft(bias, *bias_reason)
     return weight, draft, _target(around)
 

@@ -219,7 +219,7 @@ def _notes(
         yield _(
             "χ∥ > 1 with {settings}: lengths that are a little off move further away, and"
             " with them the prediction; ∏ χ∥ says by what factor."
-        ).format(settings=", ".join(unstable))
+        ).format(settings=_(", ").join(unstable))
     if any(math.isinf(setting.fixed_point.trainable_depth) for setting in settings):
         yield _(
             "At a critical point 6 ξ_c is infinite. That does not promise any depth: samples may"

@@ -172,7 +172,7 @@ def accounts(trace: Trace) -> list[str]:
             source=words.shorten_path(words.module_name(path.source_module), 30),
             times=words.times(whole),
             decades=words.decades(whole),
-            parts=", ".join(parts),
+            parts=_(", ").join(parts),
         )
         found.append(text)
     if probe is not None and not math.isnan(probe.gain_log10):

@@ -70,7 +70,7 @@ def _cells(row: Row, repeated: bool) -> tuple[str, ...]:
         words.times(signal.gain_log10),
         "" if row.predicted_log10 is None else words.times(row.predicted_log10),
         words.decades(signal.gain_log10),
-        ", ".join(factor_parts(signal)),
+        _(", ").join(factor_parts(signal)),
         ", ".join([*row.codes, *(flag.text for flag in row.flags)]),
     )
 

@@ -142,7 +142,7 @@ def _facts(finding: Finding, several: bool) -> Iterator[tuple[str, str]]:
 
 
 def _evidence(one: Evidence) -> str:
-    text = f"{evidence.label(one.name)}: {evidence.value(one)}"
+    text = _("{label}: {value}").format(label=evidence.label(one.name), value=evidence.value(one))
     if one.threshold is None:
         return text
     return _("{evidence} (threshold {threshold})").format(

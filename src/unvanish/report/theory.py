@@ -70,7 +70,7 @@ def merged(theory: Theory) -> list[tuple[str, Setting]]:
                 break
         else:
             rows.append(([name], setting))
-    return [(", ".join(names), setting) for names, setting in rows]
+    return [(_(", ").join(names), setting) for names, setting in rows]
 
 
 def settings_rows(theory: Theory) -> list[list[str]]:
