@@ -83,15 +83,16 @@ def _list(cures: list[Cure]) -> list[RenderableType]:
 
 
 def _page(cure: Cure) -> list[RenderableType]:
-    from rich.markdown import Markdown
     from rich.text import Text
+
+    from unvanish.report.markdown import Page
 
     proposed = ", ".join(f"{key} ({word:g})" for key, word in cure.words.items())
     return [
         Text(f"{cure.name} ({cure.applicability})", style="bold"),
         cure.summary(),
         "",
-        Markdown(translate_text(cure.documentation, "cures")),
+        Page(translate_text(cure.documentation, "cures")),
         "",
         _("Proposed for (prior): {findings}").format(findings=proposed),
         _("Sources:"),
