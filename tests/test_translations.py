@@ -1,6 +1,9 @@
 """Every text that a person sees has a Chinese translation, with the same placeholders."""
 
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -102,6 +105,19 @@ def code_and_numbers(text: str) -> tuple[list[str], list[str]]:
 def test_translated_documentation_keeps_code_and_numbers(domain: str) -> None:
     for message, translation in translations(domain).items():
         assert code_and_numbers(translation) == code_and_numbers(message), message
+
+
+@pytest.mark.parametrize(("name", "value"), [("UNVANISH_LANG", "zh"), ("LANG", "zh_CN.UTF-8")])
+def test_from_python_the_language_is_that_of_the_environment(name: str, value: str) -> None:
+    kept = {key: os.environ[key] for key in ("PATH", "PYTHONPATH") if key in os.environ}
+    shown = subprocess.run(
+        [sys.executable, "-c", "from unvanish.i18n import current; print(current())"],
+        env={**kept, name: value},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert shown.stdout.strip() == "zh"
 
 
 TEXT = """A first

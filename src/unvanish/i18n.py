@@ -1,7 +1,7 @@
 """Translation: every text a person sees passes through `_`, documentation through `translate_text`.
 
 The language is chosen once, before any text is made: `--lang`, then UNVANISH_LANG, then the
-locale. Catalogues live in `locale/`, in gettext's own form: the domain `unvanish` holds what the
+locale; from Python, when this module is imported, and later with `choose`. Catalogues live in `locale/`, in gettext's own form: the domain `unvanish` holds what the
 program says, and a domain of its own each larger body of documentation (`rules`, `cures`).
 """
 
@@ -116,3 +116,6 @@ def _from_environment() -> str:
         if value:
             return "zh" if value.lower().startswith("zh") else "en"
     return "en"
+
+
+choose()
