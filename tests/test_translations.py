@@ -20,13 +20,13 @@ from unvanish.fix.catalogue import cures
 ROOT = Path(__file__).parents[1] / "src" / "unvanish"
 CATALOGUES = ROOT / "locale" / "zh" / "LC_MESSAGES"
 CATALOGUE = CATALOGUES / "unvanish.po"
-# Every catalogue but `unvanish` is one of documentation: the texts that it translates.
+# The catalogues of documentation, and the texts that each translates.
 DOCUMENTATION = {
     "rules": [rule.documentation for rule in rules()]
     + [getattr(limit, field) for limit in THRESHOLDS.values() for field in TEXTS],
     "cures": [cure.documentation for cure in cures()],
 }
-DOMAINS = sorted({path.stem for path in CATALOGUES.glob("*.po")} - {"unvanish"})
+DOMAINS = sorted(DOCUMENTATION)
 
 TRANSLATED = sorted(
     str(path.relative_to(ROOT)) for path in [*ROOT.rglob("*.py"), *ROOT.rglob("*.j2")]
@@ -162,7 +162,7 @@ def test_documentation_is_translated_block_by_block(
     folder.mkdir(parents=True)
     with (folder / "some.mo").open("wb") as file:
         write_mo(file, known)
-    monkeypatch.setattr(i18n, "_DIRECTORY", tmp_path)
+    monkeypatch.setattr(i18n, "DIRECTORY", tmp_path)
     expected = TEXT.replace("A first\nline.", "第一行。").replace("What it finds", "发现什么")
     expected = expected.replace("one\n  and more", "一，等等")
     assert i18n.translate_text(TEXT, "some") == expected

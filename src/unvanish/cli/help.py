@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import pairwise
+from typing import Any
 
 import click
 
+from unvanish.cli.click_words import click_is_silent
 from unvanish.cli.output import printable
 from unvanish.i18n import _
 
@@ -52,6 +54,11 @@ class HelpContext(click.Context):
     """A context whose pages are written by HelpFormatter."""
 
     formatter_class = HelpFormatter
+
+    def invoke(self, callback: Any, /, *args: Any, **kwargs: Any) -> Any:
+        """Run a command, which may run a script of the user: without click's text domain."""
+        with click_is_silent():
+            return super().invoke(callback, *args, **kwargs)
 
 
 def _fold(text: str, columns: int) -> str:
