@@ -20,13 +20,13 @@ from unvanish.fix.catalogue import cures
 ROOT = Path(__file__).parents[1] / "src" / "unvanish"
 CATALOGUES = ROOT / "locale" / "zh" / "LC_MESSAGES"
 CATALOGUE = CATALOGUES / "unvanish.po"
-# Every catalogue but `unvanish` and `click` is one of documentation: the texts that it translates.
+# The catalogues of documentation, and the texts that each translates.
 DOCUMENTATION = {
     "rules": [rule.documentation for rule in rules()]
     + [getattr(limit, field) for limit in THRESHOLDS.values() for field in TEXTS],
     "cures": [cure.documentation for cure in cures()],
 }
-DOMAINS = sorted({path.stem for path in CATALOGUES.glob("*.po")} - {"unvanish", "click"})
+DOMAINS = sorted(DOCUMENTATION)
 
 TRANSLATED = sorted(
     str(path.relative_to(ROOT)) for path in [*ROOT.rglob("*.py"), *ROOT.rglob("*.j2")]

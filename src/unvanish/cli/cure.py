@@ -87,8 +87,9 @@ def _list(cures: list[Cure]) -> list[RenderableType]:
 
 
 def _page(cure: Cure) -> list[RenderableType]:
-    from rich.markdown import Markdown
     from rich.text import Text
+
+    from unvanish.report.markdown import Page
 
     proposed = ", ".join(f"{key} ({word:g})" for key, word in cure.words.items())
     return [
@@ -100,7 +101,7 @@ def _page(cure: Cure) -> list[RenderableType]:
         ),
         cure.summary(),
         "",
-        Markdown(translate_text(cure.documentation, "cures")),
+        Page(translate_text(cure.documentation, "cures")),
         "",
         _("Proposed for (prior): {findings}").format(findings=proposed),
         _("Sources:"),

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections.abc import Iterable
+from itertools import pairwise
 from typing import Any
 
 import click
@@ -65,21 +64,15 @@ class HelpContext(click.Context):
 def _fold(text: str, columns: int) -> str:
     """Break paragraphs that hold wide characters into lines, and tell click to keep these.
 
-    Click counts characters, and a Chinese one takes two columns. A line may end after any of them,
-    but does not start with punctuation.
+    Click counts characters, and a Chinese one takes two columns.
     """
-    if not any(_width(character) == 2 for character in text):
+    if text.isascii():
         return text
+    from unvanish import words
+
     paragraphs = []
     for paragraph in text.split("\n\n"):
-        lines = [""]
-        for piece in re.findall(r"[!-~]+[，。：；）、]*|.[，。：；）、]*", paragraph):
-            if _width(lines[-1] + piece) > columns:
-                lines.append("")
-            lines[-1] += piece if lines[-1] else piece.lstrip()
-        paragraphs.append("\b\n" + "\n".join(line.rstrip() for line in lines))
+        ends = [0, *words.line_breaks(paragraph, columns), len(paragraph)]
+        lines = [paragraph[start:end].rstrip() for start, end in pairwise(ends)]
+        paragraphs.append("\b\n" + "\n".join(lines))
     return "\n\n".join(paragraphs)
-
-
-def _width(text: str) -> int:
-    return sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
