@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from unvanish import words
 from unvanish.diagnose.catalogue import rules
 from unvanish.diagnose.rule import Rule
 from unvanish.diagnose.thresholds import THRESHOLDS, threshold
@@ -69,7 +70,8 @@ def page(language: str) -> str:
 def _index() -> str:
     heads = f"| {_('code')} | {_('verdict')} | {_('finds')} |"
     rows = [
-        f"| [{each.code}](#{each.code.lower()}) | {each.verdict} | {_title(each)} |"
+        f"| [{each.code}](#{each.code.lower()}) | {words.verdict_word(each.verdict)}"
+        f" | {_title(each)} |"
         for each in rules()
     ]
     return "\n".join((heads, "|---|---|---|", *rows, ""))
@@ -85,7 +87,11 @@ def _rule(rule: Rule, thresholds: str) -> str:
     summary = first.removeprefix(rule.code).lstrip(":： ")
     summary = summary[0].upper() + summary[1:]
     names = ", ".join(f"`{name}`" for name in rule.thresholds)
-    parts = [f"## {rule.code}", f"**{summary}** ({rule.verdict})", body.replace("## ", "### ")]
+    parts = [
+        f"## {rule.code}",
+        f"**{summary}** ({words.verdict_word(rule.verdict)})",
+        body.replace("## ", "### "),
+    ]
     if names:
         parts.append(f"### {thresholds}\n\n{names}")
     return "\n\n".join(parts) + "\n"

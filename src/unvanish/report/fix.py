@@ -171,7 +171,9 @@ def _reasons(cures: Sequence[Cure]) -> Iterator[RenderableType]:
         line = Text.assemble(
             f"{mark} ",
             (words.printable(cure.name), "bold"),
-            f" ({fix_words.applicability_name(cure.applicability)}): ",
+            _(" ({applicability}): ").format(
+                applicability=fix_words.applicability_name(cure.applicability)
+            ),
             words.printable(cure.summary),
         )
         if why := fix_words.reason(cure):

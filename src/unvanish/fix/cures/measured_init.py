@@ -77,11 +77,13 @@ class MeasuredInit(Cure):
 
     def code(self, live: Live, change: Change) -> str:
         scheme = "" if self.scheme == "auto" else f", scheme={self.scheme!r}"
+        first = _("its plan can be read first: init_(..., dry_run=True)")
+        then = _("one batch of your data")
         return "\n".join(
-            [
-                "import unvanish  # its plan can be read first: init_(..., dry_run=True)",
-                f"unvanish.init_(model, batch, loss_fn=loss_fn{scheme})  # one batch of your data",
-            ]
+            (
+                f"import unvanish  # {first}",
+                f"unvanish.init_(model, batch, loss_fn=loss_fn{scheme})  # {then}",
+            )
         )
 
 

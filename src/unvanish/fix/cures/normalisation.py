@@ -84,7 +84,7 @@ class BatchNorm(Cure):
                 f"    norm = {self._line}",
                 "    norm.to(layer.weight.device, layer.weight.dtype)",
                 "    setattr(model.get_submodule(parent), last, torch.nn.Sequential(layer, norm))",
-                "# build the optimiser after these lines: there are new parameters",
+                "# " + _("build the optimiser after these lines: there are new parameters"),
             )
         )
 

@@ -74,7 +74,7 @@ class GradientClipping(Cure):
                 f"    torch.nn.utils.clip_grad_norm_(model.parameters(), {_CLIP!r})",
                 "",
                 "",
-                "optimizer.register_step_pre_hook(clip)  # before every step",
+                "optimizer.register_step_pre_hook(clip)  # " + _("before every step"),
             )
         )
 
@@ -147,7 +147,7 @@ class WarmUp(Cure):
                 "",
                 "warmup = torch.optim.lr_scheduler.LambdaLR(",
                 f"    optimizer, lambda step: min(1.0, (step + 1) / {self.steps})",
-                ")  # and warmup.step() after every optimizer.step()",
+                ")  # " + _("and warmup.step() after every optimizer.step()"),
             )
         )
 
@@ -215,9 +215,16 @@ class LossScaling(Cure):
         return Change((Edit("", _("scale of the loss"), "1", f"{_SCALE:g}"),))
 
     def code(self, live: Live, change: Change) -> str:
-        return (
-            f"# in place of loss.backward():\n#   (loss * {_SCALE:g}).backward()\n"
-            "# and divide gradients by it in float32 before the step (torch.amp.GradScaler does)"
+        return "\n".join(
+            (
+                "# " + _("in place of loss.backward():"),
+                f"#   (loss * {_SCALE:g}).backward()",
+                "# "
+                + _(
+                    "and divide gradients by it in float32 before the step"
+                    " (torch.amp.GradScaler does)"
+                ),
+            )
         )
 
 
@@ -294,7 +301,7 @@ class ZeroGrad(Cure):
         return Change((Edit("", _("gradients after a step"), _("kept"), _("cleared")),), note=note)
 
     def code(self, live: Live, change: Change) -> str:
-        return "# in the loop, before loss.backward():\n#   optimizer.zero_grad()"
+        return "# " + _("in the loop, before loss.backward():") + "\n#   optimizer.zero_grad()"
 
 
 class UnscaleFirst(Cure):
@@ -318,7 +325,8 @@ class UnscaleFirst(Cure):
         return Change((Edit("", _("clipping"), _("scaled"), _("unscaled")),), note=note)
 
     def code(self, live: Live, change: Change) -> str:
-        return "# before torch.nn.utils.clip_grad_norm_(…):\n#   scaler.unscale_(optimizer)"
+        where = _("before torch.nn.utils.clip_grad_norm_(…):")
+        return f"# {where}\n#   scaler.unscale_(optimizer)"
 
 
 @contextmanager

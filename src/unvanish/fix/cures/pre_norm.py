@@ -63,7 +63,8 @@ class PreNorm(Cure):
                 "import torch",
                 "",
                 "for module in model.modules():",
-                "    if hasattr(module, 'norm_first'):  # the transformer layers of torch.nn",
+                "    if hasattr(module, 'norm_first'):  # "
+                + _("the transformer layers of torch.nn"),
                 "        module.norm_first = True",
             )
         )
