@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from unvanish.fix import script
 from unvanish.fix.scratch import LINKED_ABOVE, scratch, survey
 from unvanish.fix.script import ScriptTrainer, Target
 from unvanish.fix.trial import UNTREATED, Outcome, Treatment
+from unvanish.i18n import speaking
 
 SCRIPT = """
 import pathlib, torch
@@ -102,3 +104,18 @@ def test_a_scratch_copy_links_what_is_large_and_leaves_out_what_is_not_needed(
         (copy / "data" / "small.txt").write_text("changed")
     assert not copy.exists()
     assert (tmp_path / "data" / "small.txt").read_text() == "small"
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_the_child_names_what_it_did_in_the_language_in_use(
+    language: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reply = tmp_path / "reply.txt"
+    (tmp_path / "sitecustomize.py").write_text(
+        "import pathlib\nfrom unvanish.i18n import current\n"
+        f"pathlib.Path({str(reply)!r}).write_text(current())\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with speaking(language):
+        script._run_child(tmp_path / "no order", tmp_path)
+    assert reply.read_text() == language
