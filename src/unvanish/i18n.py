@@ -1,7 +1,7 @@
 """Translation: every text a person sees passes through `_`.
 
-The language is chosen once, before any text is made: `--lang`, then UNVANISH_LANG, then the
-locale. Catalogues live in `locale/`, in gettext's own form.
+The language is that of `--lang` or `choose`; where neither was, the first text takes it from
+UNVANISH_LANG or the locale. Catalogues live in `locale/`, in gettext's own form.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 
 LANGUAGES = ("en", "zh")
 _DIRECTORY = Path(__file__).with_name("locale")
-_translations: gettext.NullTranslations = gettext.NullTranslations()
+_translations: gettext.NullTranslations | None = None
 _language = "en"
 
 
@@ -27,6 +27,8 @@ def choose(language: str | None = None) -> str:
 
 def current() -> str:
     """Return the language in use."""
+    if _translations is None:
+        choose()
     return _language
 
 
@@ -42,6 +44,9 @@ def language_option(arguments: Sequence[str]) -> str | None:
 
 def _(message: str) -> str:
     """Translate `message`."""
+    if _translations is None:
+        choose()
+    assert _translations is not None
     return _translations.gettext(message)
 
 

@@ -12,6 +12,7 @@ from markupsafe import Markup
 
 from unvanish import i18n, words
 from unvanish._version import __version__
+from unvanish.errors import NoSignalError, UnknownNameError
 from unvanish.figures import proof as figures
 from unvanish.i18n import _
 from unvanish.records import Cure, Fix
@@ -53,6 +54,22 @@ def repr_html(fix: Fix) -> str:
         .render(**_content(fix), tone=_TONES[_severity(fix)])
     )
     return fragment
+
+
+def picture(fix: Fix, name: str) -> go.Figure:
+    """Return the picture `name`: "losses" or "levels".
+
+    Raises UnknownNameError for another name, NoSignalError where there is nothing to draw.
+    """
+    drawn = {"losses": losses, "levels": levels}
+    if name not in drawn:
+        raise UnknownNameError(_("picture"), name, drawn, _("Give one of these."))
+    made = drawn[name](fix)
+    if made is None:
+        raise NoSignalError(
+            _("there is nothing to draw: no cure got that far"), _("Print the result instead.")
+        )
+    return made
 
 
 def losses(fix: Fix) -> go.Figure | None:

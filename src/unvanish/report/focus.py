@@ -78,6 +78,12 @@ def models(diagnosis: Diagnosis) -> list[Focus]:
     )
 
 
+def alone(trace: Trace) -> Focus:
+    """Return a Focus on one pass of which no run is known."""
+    run = ModelRun(name="", type="", traces=(trace,))
+    return Focus(run, ModelDiagnosis("", "healthy", "too-short", ()), trace)
+
+
 def trace_of(run: ModelRun, finding: Finding | None) -> Trace | None:
     """Return the trace at the step of `finding`; without one, the last that has layers."""
     if finding is not None and finding.step is not None:

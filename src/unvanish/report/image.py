@@ -6,13 +6,13 @@ import importlib
 from typing import TYPE_CHECKING
 
 from unvanish.errors import DependencyError
+from unvanish.figures import theme
 from unvanish.i18n import _
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 FORMATS = ("svg", "png", "pdf")
-MOST_TICKS = 36  # names of layers along an axis of this width, before they run into each other
 
 
 def render_image(figure: go.Figure, kind: str, width: int = 900) -> bytes:
@@ -22,14 +22,7 @@ def render_image(figure: go.Figure, kind: str, width: int = 900) -> bytes:
 
     Raises DependencyError where the drawing engine (kaleido) or a Chrome or Chromium is missing.
     """
-    shown = type(figure)(figure)
-    shown.update_layout(paper_bgcolor="#ffffff", plot_bgcolor="#ffffff")
-    for axis in shown.select_xaxes():
-        if axis.tickvals is not None:
-            stride = -(-len(axis.tickvals) // MOST_TICKS)
-            axis.update(
-                tickvals=axis.tickvals[::stride], ticktext=axis.ticktext[::stride], tickangle=-45
-            )
+    shown = theme.alone(figure)
     remedy = _("Install unvanish[static] and a Chrome or Chromium.")
     try:
         importlib.import_module("kaleido")  # plotly draws through it, and says less if it lacks
