@@ -12,11 +12,15 @@ from rich.table import Table
 from rich.text import Text
 
 _FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Noto Sans CJK SC', sans-serif"
-_OUTER = f"font-family: {_FONT}; font-size: 14px; line-height: 1.5; overflow-wrap: anywhere"
+_OUTER = (
+    f"font-family: {_FONT}; font-size: 14px; line-height: 1.5; max-width: 76em;"
+    " overflow-wrap: anywhere"
+)
 _TABLE = (
     "border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 13px; margin: 8px 0"
 )
-_CELL = "text-align: {align}; padding: 1px 14px 1px 0; vertical-align: top; background: none"
+_CELL = "text-align: {align}; padding: 1px 14px 1px 0; vertical-align: top; {wrap}"
+_WRAP, _NO_WRAP = "overflow-wrap: break-word; max-width: 30em", "white-space: nowrap"
 # Readable on white and on black alike (at least 3:1).
 _COLORS = {
     **{"red": "#D55E00", "yellow": "#B37700", "green": "#009E73"},
@@ -73,28 +77,33 @@ def _css(style: Style) -> str:
 
 
 def _table(table: Table) -> Markup:
-    aligns = [
-        _CELL.format(align="right" if column.justify == "right" else "left")
+    styles = [
+        _CELL.format(
+            align="right" if column.justify == "right" else "left",
+            wrap=_NO_WRAP if column.no_wrap else _WRAP,
+        )
         for column in table.columns
     ]
     head = Markup("")
     if table.show_header and table.columns:
         cells = [
-            Markup('<th style="{}; font-weight: 600">{}</th>').format(align, _cell(column.header))
-            for column, align in zip(table.columns, aligns, strict=True)
+            Markup('<th style="{}; font-weight: 600">{}</th>').format(style, _cell(column.header))
+            for column, style in zip(table.columns, styles, strict=True)
         ]
         head = Markup("<thead><tr>{}</tr></thead>").format(Markup("").join(cells))
     rows = zip(*(list(column.cells) for column in table.columns), strict=True)
     body = Markup("").join(
-        Markup('<tr style="background: none">{}</tr>').format(
+        Markup("<tr>{}</tr>").format(
             Markup("").join(
-                Markup('<td style="{}">{}</td>').format(align, _cell(cell))
-                for cell, align in zip(row, aligns, strict=True)
+                Markup('<td style="{}">{}</td>').format(style, _cell(cell))
+                for cell, style in zip(row, styles, strict=True)
             )
         )
         for row in rows
     )
-    shown = Markup('<table style="{}">{}<tbody>{}</tbody></table>')
+    shown = Markup(
+        '<div style="overflow-x: auto"><table style="{}">{}<tbody>{}</tbody></table></div>'
+    )
     return shown.format(_TABLE, head, body)
 
 
