@@ -223,6 +223,8 @@ def where(place: Where) -> str:
 def _near(file: str) -> str:
     """Return a path as one would type it from here: relative where it lies below."""
     path, here = Path(file), Path.cwd()
+    if path.parent.name.startswith("ipykernel_"):  # a file of Jupyter's own, gone tomorrow
+        return _("notebook cell")
     return str(path.relative_to(here)) if path.is_relative_to(here) else file
 
 

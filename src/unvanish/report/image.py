@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 FORMATS = ("svg", "png", "pdf")
 
 
-def render_image(figure: go.Figure, kind: str, width: int = 900) -> bytes:
+def render_image(figure: go.Figure, kind: str, width: int = 900, scale: float = 2) -> bytes:
     """Return `figure` as a file of `kind` (one of FORMATS), `width` CSS pixels wide.
 
-    A PNG has twice as many pixels either way, to be sharp in print. The figure is not changed.
+    A PNG has `scale` pixels to a CSS pixel, to be sharp in print. The figure is not changed.
 
     Raises DependencyError where the drawing engine (kaleido) or a Chrome or Chromium is missing.
     """
@@ -32,7 +32,7 @@ def render_image(figure: go.Figure, kind: str, width: int = 900) -> bytes:
 
     try:
         image: bytes = shown.to_image(
-            format=kind, width=width, height=shown.layout.height, scale=2 if kind == "png" else 1
+            format=kind, width=width, height=shown.layout.height, scale=scale if kind == "png" else 1
         )
     except (RuntimeError, BrowserDepsError, BrowserFailedError) as error:
         # RuntimeError is what plotly makes of a missing browser; its text fills a screen
