@@ -28,7 +28,7 @@ from unvanish.chain import ACTIVATIONS, band_width, five_chains, make_chain, run
 from unvanish.chain import train as train_chain
 from unvanish.chain import widest_band
 from unvanish.chain.explain import story
-from unvanish.figures import chain as pictures
+from unvanish.figures import story as pictures
 
 # %% [markdown] en
 # ## S1 · The gradient is a product

@@ -92,14 +92,14 @@ f"{stuck:.0%}"
 # %% [markdown] en
 # ## One picture
 #
-# The gradient starts at the loss (top) and goes back to the input. Each bar is the power of ten that
-# a factor of the chain rule takes away. No single layer is to blame: every sigmoid takes its share,
-# its slope is at most 1/4.
+# The gradient starts at the loss (left) and goes back to the input (right). Each bar is what one
+# factor of the chain rule takes away, in powers of ten. No single layer is to blame: every sigmoid
+# takes its share, for its slope is at most 1/4, and the weights take theirs.
 # %% [markdown] zh
 # ## 一张图
 #
-# 梯度从损失（最上面）出发，向输入返回。每一条是链式法则的一个因子拿走的 10 的幂。没有哪一层单独有错：
-# 每个 sigmoid 都拿走一份，它的斜率最多 1/4。
+# 梯度从损失（左）出发，返回到输入（右）。每个柱子是链式法则的一个因子拿走的部分，以 10 的幂计。没有哪一层
+# 单独有错：每个 sigmoid 都拿走一份，因为它的斜率最多 1/4；权重也拿走一份。
 # %%
 watched.diagnosis.figure()
 # %% [markdown] en

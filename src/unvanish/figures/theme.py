@@ -69,10 +69,16 @@ class Picture(go.Figure):
 def alone(figure: go.Figure) -> go.Figure:
     """Return a copy to be looked at outside a page of ours, which would take care of it.
 
-    It stands on white, whatever is around it, and of many names along an axis only some are left.
+    It stands on white, whatever is around it; the legend lies at the bottom, out of the title's way
+    however long it is; and of many names along an axis only some are left.
     """
     shown = go.Figure(figure)
-    shown.update_layout(paper_bgcolor="#ffffff", plot_bgcolor="#ffffff")
+    shown.update_layout(
+        paper_bgcolor="#ffffff",
+        plot_bgcolor="#ffffff",
+        legend={"yref": "container", "y": 0, "yanchor": "bottom"},
+        margin_t=44,
+    )
     for axis in shown.select_xaxes():
         if axis.tickvals is not None:
             stride = -(-len(axis.tickvals) // MOST_TICKS)

@@ -32,6 +32,7 @@ def render_page(fix: Fix) -> str:
         .get_template("fix.html.j2")
         .render(
             **_content(fix),
+            look=_class,
             pictures=[
                 _picture("losses", losses(fix), _("Every curve is the median over the seeds.")),
                 _picture("levels", levels(fix), _("One backward pass each, before any training.")),
@@ -51,7 +52,7 @@ def repr_html(fix: Fix) -> str:
     fragment: str = (
         environment()
         .get_template("fix_notebook.html.j2")
-        .render(**_content(fix), tone=_TONES[_severity(fix)])
+        .render(**_content(fix), look=_style, tone=_TONES[_severity(fix)])
     )
     return fragment
 
@@ -90,6 +91,18 @@ def levels(fix: Fix) -> go.Figure | None:
         (one.predicted.before for one in fix.cures if one.predicted and one.predicted.before), ()
     )
     return figures.levels(before, cured) if before and cured else None
+
+
+def _class(kind: str) -> Markup:
+    """Return how the page, which has a style sheet, marks a cell of a kind."""
+    return Markup(' class="{}"').format(kind) if kind else Markup("")
+
+
+def _style(kind: str) -> Markup:
+    """Return how a notebook, which has none of ours, is to show a cell of a kind."""
+    align = "right" if kind == "n" else "left"
+    rule = ' style="text-align: {}; padding: 1px 14px 1px 0; white-space: nowrap"'
+    return Markup(rule).format(align)
 
 
 def _content(fix: Fix) -> dict[str, Any]:

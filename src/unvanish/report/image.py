@@ -23,6 +23,7 @@ def render_image(figure: go.Figure, kind: str, width: int = 900, scale: float = 
     Raises DependencyError where the drawing engine (kaleido) or a Chrome or Chromium is missing.
     """
     shown = theme.alone(figure)
+    pixels = scale if kind == "png" else 1
     remedy = _("Install unvanish[static] and a Chrome or Chromium.")
     try:
         importlib.import_module("kaleido")  # plotly draws through it, and says less if it lacks
@@ -32,7 +33,10 @@ def render_image(figure: go.Figure, kind: str, width: int = 900, scale: float = 
 
     try:
         image: bytes = shown.to_image(
-            format=kind, width=width, height=shown.layout.height, scale=scale if kind == "png" else 1
+            format=kind,
+            width=width,
+            height=shown.layout.height,
+            scale=scale if kind == "png" else 1,
         )
     except (RuntimeError, BrowserDepsError, BrowserFailedError) as error:
         # RuntimeError is what plotly makes of a missing browser; its text fills a screen

@@ -21,6 +21,7 @@ _TABLE = (
 )
 _CELL = "text-align: {align}; padding: 1px 14px 1px 0; vertical-align: top; {wrap}"
 _WRAP, _NO_WRAP = "overflow-wrap: break-word; max-width: 30em", "white-space: nowrap"
+_PLAIN = "background: none"  # of a grid, where notebooks give every other row another ground
 # Readable on white and on black alike (at least 3:1).
 _COLORS = {
     **{"red": "#D55E00", "yellow": "#B37700", "green": "#009E73"},
@@ -77,15 +78,16 @@ def _css(style: Style) -> str:
 
 
 def _table(table: Table) -> Markup:
+    grid = not table.show_header
     styles = [
         _CELL.format(
             align="right" if column.justify == "right" else "left",
-            wrap=_NO_WRAP if column.no_wrap else _WRAP,
+            wrap=_NO_WRAP if column.no_wrap else "" if grid else _WRAP,
         )
         for column in table.columns
     ]
     head = Markup("")
-    if table.show_header and table.columns:
+    if not grid:
         cells = [
             Markup('<th style="{}; font-weight: 600">{}</th>').format(style, _cell(column.header))
             for column, style in zip(table.columns, styles, strict=True)
@@ -93,11 +95,12 @@ def _table(table: Table) -> Markup:
         head = Markup("<thead><tr>{}</tr></thead>").format(Markup("").join(cells))
     rows = zip(*(list(column.cells) for column in table.columns), strict=True)
     body = Markup("").join(
-        Markup("<tr>{}</tr>").format(
+        Markup('<tr style="{}">{}</tr>').format(
+            _PLAIN if grid else "",
             Markup("").join(
                 Markup('<td style="{}">{}</td>').format(style, _cell(cell))
                 for cell, style in zip(row, styles, strict=True)
-            )
+            ),
         )
         for row in rows
     )

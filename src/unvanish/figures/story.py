@@ -1,4 +1,4 @@
-"""The textbook chain in pictures: slope and saturation, gain by depth, the band, training."""
+"""The story of the textbook chain: slope and saturation, gain by depth, the band, training."""
 
 from __future__ import annotations
 
