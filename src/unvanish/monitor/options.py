@@ -31,5 +31,8 @@ class MonitorOptions:
         """Raise UnknownNameError for a level that does not exist."""
         if self.level not in get_args(Level):
             raise UnknownNameError(
-                _("level"), str(self.level), get_args(Level), _("`standard` is the default.")
+                _("level of detail"),
+                str(self.level),
+                get_args(Level),
+                _("`standard` is the default."),
             )
