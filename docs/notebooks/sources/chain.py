@@ -161,6 +161,8 @@ path = default.run.models[0].traces[0].main_path
 total = sum(edge.gain_log10 + edge.merge_log10 for edge in path.edges)
 assert abs(total - (path.source_level_log10 - path.root_level_log10)) < 1e-6
 default
+
+
 # %% [markdown] en
 # ## S4 · What it looks like from outside
 #
@@ -222,7 +224,9 @@ big
 # %%
 plain = solve(make_chain(10, weight=10, bias=0))
 assert plain.input_gain < 1e-30
-pictures.gains({"w = 1, b = 0": solve(make_chain(10)), "w = 10, z = 0": big, "w = 10, b = 0": plain})
+pictures.gains(
+    {"w = 1, b = 0": solve(make_chain(10)), "w = 10, z = 0": big, "w = 10, b = 0": plain}
+)
 # %% [markdown] en
 # Could the inputs simply stay where the slope is steep? A factor $|w\,\sigma'(wx+b)|$ of 1 or more
 # needs $x$ in a narrow *band*. For $w = 10$ it is 0.41 wide, and larger weights make it narrower.
@@ -243,7 +247,8 @@ pictures.band([2, 4, 6.89, 10, 100])
 # %%
 dead = trainings["sigmoid w=10 z=0"]
 assert dead.outcome == "dead"
-assert dead.largest_step == 0 and dead.step_sizes[0] > 1
+assert dead.largest_step == 0
+assert dead.step_sizes[0] > 1
 dead
 # %% [markdown] en
 # On the real network, large weights do keep the gradient alive at one scale: theory puts it at
@@ -261,8 +266,10 @@ for scale in (10, 100):
     model = network(nn.Sigmoid, scale)
     verdict = unvanish.check(model, batches[0], loss_fn).verdict
     found[scale] = (verdict, round(train(model), 2))
-assert found[10][0] == "healthy" and found[10][1] < 0.7
-assert found[100][0] == "exploding" and found[100][1] < 0.3
+assert found[10][0] == "healthy"
+assert found[10][1] < 0.7
+assert found[100][0] == "exploding"
+assert found[100][1] < 0.3
 found
 # %% [markdown] en
 # ## S6 · Method 2, ReLU: true, with the right weights
@@ -276,7 +283,8 @@ found
 # %% varies
 claims = run_claims(draws=300)
 assert claims.slope.holds
-assert {row.scheme for row in claims.spread if row.depth >= 5 and row.steady} == {"he"}
+deep = [row for row in claims.spread if row.depth >= 5]
+assert {row.scheme for row in deep if row.steady} == {"he"}
 claims
 # %% [markdown] en
 # So the second claim is a matter of scale. The same network and data again, with ReLU: PyTorch's
@@ -292,8 +300,10 @@ for name, scale in scales.items():
     layers = unvanish.check(model, batches[0], loss_fn).run.models[0].traces[0].layers
     each = 10 ** ((layers[0].level_log10 - layers[-1].level_log10) / 10)
     tried[name] = (each, train(model))
-assert tried["default"][0] < 0.5 and tried["default"][1] < 0.2
-assert tried["he"][0] > 0.85 and tried["he"][1] > 0.9
+assert tried["default"][0] < 0.5
+assert tried["default"][1] < 0.2
+assert tried["he"][0] > 0.85
+assert tried["he"][1] > 0.9
 {name: f"×{each:.2f}, {accuracy:.0%}" for name, (each, accuracy) in tried.items()}
 # %% [markdown] en
 # (Gain of the gradient a layer, and accuracy after training.) With PyTorch's default, ReLU vanishes

@@ -33,10 +33,7 @@ def render_image(figure: go.Figure, kind: str, width: int = 900, scale: float = 
 
     try:
         image: bytes = shown.to_image(
-            format=kind,
-            width=width,
-            height=shown.layout.height,
-            scale=scale if kind == "png" else 1,
+            format=kind, width=width, height=shown.layout.height, scale=pixels
         )
     except (RuntimeError, BrowserDepsError, BrowserFailedError) as error:
         # RuntimeError is what plotly makes of a missing browser; its text fills a screen
