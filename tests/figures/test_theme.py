@@ -17,7 +17,7 @@ def levels(depth: int) -> go.Figure:
 
 
 def test_a_picture_is_short_as_text() -> None:
-    assert repr(levels(500)) == "<Picture 'Level against depth': 4 traces>"
+    assert repr(levels(500)) == "<Picture 'Level against depth': 3 traces>"
 
 
 def test_alone_it_stands_on_white_with_few_names_and_is_not_changed() -> None:

@@ -53,7 +53,7 @@ FILLS: dict[Factor, Fill] = {
 }
 
 
-class Picture(go.Figure):
+class Picture(go.Figure):  # type: ignore[misc]  # plotly has no types
     """A Plotly figure that stays short as text, and in a notebook shows itself by `alone`."""
 
     def __repr__(self) -> str:

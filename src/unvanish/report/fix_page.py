@@ -100,9 +100,9 @@ def _class(kind: str) -> Markup:
 
 def _style(kind: str) -> Markup:
     """Return how a notebook, which has none of ours, is to show a cell of a kind."""
-    align = "right" if kind == "n" else "left"
-    rule = ' style="text-align: {}; padding: 1px 14px 1px 0; white-space: nowrap"'
-    return Markup(rule).format(align)
+    sort = "text-align: right; white-space: nowrap" if kind == "n" else "text-align: left"
+    rule = ' style="{}; padding: 1px 12px 1px 0; overflow-wrap: normal"'
+    return Markup(rule).format(sort)
 
 
 def _content(fix: Fix) -> dict[str, Any]:
