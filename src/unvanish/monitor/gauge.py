@@ -145,8 +145,9 @@ class Gauge:
     def look_again(self, look: Look) -> None:
         """Read the gradients as they are now."""
         gradients = [parameter.grad for parameter in look.parameters]
-        missing = tuple([i for i, gradient in enumerate(gradients) if gradient is None])
-        given = [g for g in gradients if g is not None] if missing else gradients
+        given = [gradient for gradient in gradients if gradient is not None]
+        complete = len(given) == len(gradients)
+        missing = () if complete else tuple([i for i, g in enumerate(gradients) if g is None])
         if len(self._gradients) > _PLANS_MOST:
             self._gradients.clear()
         plan = self._gradients[missing] = _plan(self._gradients.get(missing), given)
