@@ -101,7 +101,7 @@ def _class(kind: str) -> Markup:
 def _style(kind: str) -> Markup:
     """Return how a notebook, which has none of ours, is to show a cell of a kind."""
     sort = "text-align: right; white-space: nowrap" if kind == "n" else "text-align: left"
-    rule = ' style="{}; padding: 1px 12px 1px 0; overflow-wrap: normal"'
+    rule = ' style="{}; padding: 1px 12px 1px 0; overflow-wrap: normal; font-size: 13px"'
     return Markup(rule).format(sort)
 
 
