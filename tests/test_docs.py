@@ -88,7 +88,7 @@ def test_every_page_is_reached_from_the_index() -> None:
 def typed(page: Path) -> list[str]:
     """Lines that a reader is told to type: in blocks of shell, and between backticks."""
     text = text_of(page)
-    blocks = [body for language, body in FENCED.findall(text) if language in ("sh", "yaml")]
+    blocks = [body for language, body in FENCED.findall(text) if language in ("", "sh", "yaml")]
     lines = [line.strip().removeprefix("- run: ") for body in blocks for line in body.splitlines()]
     spans = re.findall(r"`([^`\n]+)`", FENCED.sub("", text))
     return [line.split("  #")[0].strip() for line in [*lines, *spans]]
