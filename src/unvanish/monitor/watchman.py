@@ -20,6 +20,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from unvanish import words
 from unvanish.diagnose.config import load_config
 from unvanish.errors import NoSignalError
 from unvanish.i18n import _
@@ -209,7 +210,8 @@ class Monitor(Shown):
         from unvanish.report.fragments import fragment
         from unvanish.report.rich_html import to_html
 
-        said = [repr(self), *self.notes, *(alarm.title for alarm in self.alarms)]
+        told = [repr(self), *self.notes, *(alarm.title for alarm in self.alarms)]
+        said = [words.printable(text) for text in told]
         try:
             return to_html(said) + fragment(self.diagnosis())
         except NoSignalError as nothing:
