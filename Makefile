@@ -55,6 +55,9 @@ pages: $(STAMP) $(MO)  ## write the pages of the documentation that come from th
 	$(BIN)/python docs/write_rules_page.py
 	$(BIN)/python docs/write_cures_page.py
 
+notebooks: $(STAMP) $(MO)  ## execute the tutorial notebooks, in both languages (needs Chromium; minutes)
+	$(BIN)/python docs/write_notebooks.py
+
 pictures: $(STAMP) $(MO)  ## make the pictures of the READMEs from a real run (needs Chromium)
 	$(BIN)/python docs/make_pictures.py
 

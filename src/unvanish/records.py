@@ -17,7 +17,9 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
+
+from unvanish.shown import Shown
 
 Factor = Literal[
     "slope",  # element-wise nonlinearity
@@ -141,7 +143,7 @@ class PathEdge:
     cut_point: bool = False  # every path from loss to source passes this op
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class MainPath:
     """The main path of one source: at each fan-out the consumer with the greatest signed share."""
 
@@ -151,6 +153,9 @@ class MainPath:
     source_level_log10: float
     root_level_log10: float
     edges: tuple[PathEdge, ...]
+
+    def __repr__(self) -> str:
+        return f"<MainPath from {self.source_module or self.source_op}: {len(self.edges)} edges>"
 
 
 @dataclass(frozen=True, slots=True)
@@ -356,8 +361,8 @@ class LayerPrediction:
     flag: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Trace:
+@dataclass(frozen=True, slots=True, repr=False)
+class Trace(Shown):
     """One backward pass, measured at every op."""
 
     step: int
@@ -385,6 +390,16 @@ class Trace:
     custom: tuple[CustomBackward, ...] = ()
     attention: tuple[AttentionHead, ...] = ()
     predictions: tuple[LayerPrediction, ...] = ()  # of the trunk's ops, in forward order
+
+    def __repr__(self) -> str:
+        return f"<Trace of step {self.step}: loss {self.loss:.4g}, {len(self.layers)} layers>"
+
+    def figure(self, name: str = "waterfall") -> Any:
+        """Return a picture of this pass as a Plotly figure: one of `report.pictures.PICTURES`.
+
+        Raises UnknownNameError for another name, NoSignalError where there is nothing to draw.
+        """
+        return importlib.import_module("unvanish.report.pictures").of_trace(self, name)
 
 
 # --- a run ---------------------------------------------------------------------------------------
@@ -467,7 +482,7 @@ class Incident:
     traces: tuple[Trace, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class ModelRun:
     """One model, which is one optimiser's parameters, over a run."""
 
@@ -479,6 +494,9 @@ class ModelRun:
     parameters: tuple[ParameterFacts, ...] = ()
     always_dead: Mapping[str, float] = field(default_factory=dict)
     # layer key "module#call" -> share of units with slope 0 in every traced batch
+
+    def __repr__(self) -> str:
+        return f"<ModelRun {self.type}: {len(self.steps)} steps, {len(self.traces)} traces>"
 
 
 @dataclass(frozen=True, slots=True)
@@ -492,8 +510,8 @@ class Environment:
     distributed: str | None = None  # "rank 0 of 2"
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
+@dataclass(frozen=True, slots=True, repr=False)
+class Run(Shown):
     """A watched run, or one check: everything that diagnosis needs."""
 
     id: str
@@ -511,6 +529,10 @@ class Run:
     seconds: float = 0.0
     alarms: tuple[Finding, ...] = ()  # raised while it ran
     incidents: tuple[Incident, ...] = ()
+
+    def __repr__(self) -> str:
+        steps = max((len(model.steps) for model in self.models), default=0)
+        return f"<Run {self.id}: {self.kind}, {steps} steps, {self.ending}>"
 
 
 # --- what is concluded ---------------------------------------------------------------------------
@@ -564,7 +586,7 @@ class ModelDiagnosis:
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Diagnosis:
+class Diagnosis(Shown):
     """The verdict on a run. `findings` has the gravest first.
 
     It shows itself: `print` gives the terminal report, a notebook its own.
@@ -585,9 +607,14 @@ class Diagnosis:
         text: str = importlib.import_module("unvanish.report.terminal").text(self)
         return text
 
-    def _repr_html_(self) -> str:
-        fragment: str = importlib.import_module("unvanish.report.notebook").repr_html(self)
-        return fragment
+    def figure(self, name: str | None = None, model: str | None = None) -> Any:
+        """Return a picture as a Plotly figure: the one that shows the verdict, or one by its name.
+
+        Names are those of `unvanish report --figure`; `model` is a model's name, by default the one
+        with the gravest finding. Raises UnknownNameError for a name that is not known,
+        NoSignalError where there is nothing to draw.
+        """
+        return importlib.import_module("unvanish.report.pictures").of_diagnosis(self, name, model)
 
 
 # --- what is tried ---------------------------------------------------------------------------
@@ -625,8 +652,8 @@ class Predicted:
     after: tuple[LevelAt, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Proof:
+@dataclass(frozen=True, slots=True, repr=False)
+class Proof(Shown):
     """Baseline and cure trained side by side on fresh seeds; scores: the lower the better."""
 
     seeds: tuple[int, ...]
@@ -640,9 +667,13 @@ class Proof:
     proven: bool
     why_not: str = ""  # where it is not proven
 
+    def __repr__(self) -> str:
+        outcome = "proven" if self.proven else "not proven"
+        return f"<Proof: {outcome}, better on {self.beaten} of {len(self.seeds)} seeds>"
 
-@dataclass(frozen=True, slots=True)
-class Cure:
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Cure(Shown):
     """A cure that was proposed, and how far it came: see `status`."""
 
     name: str  # "critical-init", or several joined by " + "
@@ -661,9 +692,12 @@ class Cure:
     proof: Proof | None = None
     why: str = ""  # refused or failed: the reason
 
+    def __repr__(self) -> str:
+        return f"<Cure {self.name}: {self.status}>"
 
-@dataclass(frozen=True, slots=True)
-class Fix:
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Fix(Shown):
     """The answer of `unvanish fix`: `cures` has the best first, `best` is a proven one's name."""
 
     command: tuple[str, ...]
@@ -683,6 +717,9 @@ class Fix:
     notes: tuple[str, ...] = ()
     interrupted: bool = False
     random_search: RandomSearch | None = None
+
+    def __repr__(self) -> str:
+        return f"<Fix {self.verdict_before}: best {self.best}>"
 
 
 @dataclass(frozen=True, slots=True)

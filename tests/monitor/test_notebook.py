@@ -40,8 +40,10 @@ def test_watch_prints_saves_and_shows_the_verdict(
     assert watched.diagnosis.verdict == "vanishing"
     assert watched.saved is not None
     assert store.load(str(watched.saved), directory).kind == "watch"
-    assert "Vanishing gradient" in repr(watched)
-    assert watched._repr_html_().startswith("<pre>")
+    assert "Vanishing gradient" in str(watched)
+    assert repr(watched).startswith("<unvanish.watch: Diagnosis vanishing: VG101")
+    assert "Vanishing gradient" in watched._repr_html_()
+    assert str(watched.saved) in watched._repr_html_()
 
 
 def test_watch_can_be_quiet_save_nothing_and_run_again(

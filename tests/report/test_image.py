@@ -14,8 +14,9 @@ import unvanish
 from tests.report import builders
 from unvanish import figures
 from unvanish.errors import DependencyError
+from unvanish.figures.theme import MOST_TICKS
 from unvanish.report.focus import models
-from unvanish.report.image import MOST_TICKS, render_image
+from unvanish.report.image import render_image
 from unvanish.report.pictures import PICTURES, draw
 
 needs_browser = pytest.mark.skipif(not shutil.which("chromium"), reason="needs Chromium")

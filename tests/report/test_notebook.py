@@ -6,6 +6,8 @@ import pytest
 
 from tests.report import builders
 from tests.report.test_page import Reader
+from unvanish.records import SourceLine, Where
+from unvanish.report import focus
 from unvanish.report.notebook import repr_html
 
 DIAGNOSES = builders.every_diagnosis()
@@ -56,3 +58,8 @@ def test_it_needs_neither_torch_nor_plotly() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_a_line_of_a_cell_is_named_as_such_and_not_by_a_file_that_is_gone_tomorrow() -> None:
+    place = Where("net.1", source=SourceLine("/tmp/ipykernel_4711/123456789.py", 3))
+    assert focus.where(place) == "net.1, notebook cell:3"

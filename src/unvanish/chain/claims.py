@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from operator import mul
 
 from unvanish.chain.activations import relu, relu_slope, sigmoid, sigmoid_slope
+from unvanish.shown import Shown
 
 DRAWS = 1000
 WIDTH = 16
@@ -82,13 +83,17 @@ class CostClaim:
     from_a: float  # both from the activation that the forward pass has kept: a(1 - a), a > 0
 
 
-@dataclass(frozen=True, slots=True)
-class Claims:
+@dataclass(frozen=True, slots=True, repr=False)
+class Claims(Shown):
     """What became of the three claims."""
 
     slope: SlopeClaim
     spread: tuple[Spread, ...]
     cost: CostClaim
+
+    def __repr__(self) -> str:
+        steady = ", ".join(dict.fromkeys(row.scheme for row in self.spread if row.steady))
+        return f"<Claims: slope {self.slope.holds}, steady {steady or None}>"
 
 
 def run_claims(draws: int = DRAWS, seed: int = SEED) -> Claims:

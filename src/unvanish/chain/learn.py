@@ -21,6 +21,7 @@ from unvanish.chain.activations import find_activation
 from unvanish.chain.solution import Chain, forward, make_chain
 from unvanish.errors import UsageError
 from unvanish.i18n import _
+from unvanish.shown import Shown
 
 Sample = tuple[float, float]  # x, y
 Outcome = Literal["diverged", "dead", "still", "learnt", "moving"]
@@ -46,8 +47,8 @@ class Step:
     dC_db: tuple[float, ...]  # noqa: N815
 
 
-@dataclass(frozen=True, slots=True)
-class Training:
+@dataclass(frozen=True, slots=True, repr=False)
+class Training(Shown):
     """How a chain learnt, step by step."""
 
     chain: Chain
@@ -107,6 +108,10 @@ class Training:
         if abs(self.movement[0]) <= STILL * _largest(self.movement):
             return "still"
         return "learnt" if learnt else "moving"
+
+    def __repr__(self) -> str:
+        first, last = self.losses[0], self.losses[-1]
+        return f"<Training, {self.outcome}: loss {first:.3g} → {last:.3g}>"
 
 
 def _largest(values: Iterable[float]) -> float:

@@ -16,12 +16,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from unvanish.chain.activations import SATURATED, SMALLEST, find_activation
 from unvanish.chain.wide import Wide
 from unvanish.errors import UsageError
 from unvanish.i18n import _
+from unvanish.shown import Shown
 
 DEPTH = 10  # as in the textbook example: ten factors of 2.5 make 9536.74
 
@@ -33,6 +34,7 @@ class Chain:
     weights: tuple[float, ...]
     biases: tuple[float, ...]
     activation: str = "sigmoid"
+    chosen: bool = field(default=False, compare=False)  # the biases, to put every z_k somewhere
 
     @property
     def depth(self) -> int:
@@ -64,8 +66,8 @@ class Neuron:
     saturated: bool  # the slope is not 0, and below 0.07 of the steepest
 
 
-@dataclass(frozen=True, slots=True)
-class Solution:
+@dataclass(frozen=True, slots=True, repr=False)
+class Solution(Shown):
     """A chain, one input, and every derivative."""
 
     chain: Chain
@@ -82,6 +84,10 @@ class Solution:
     def factors(self) -> tuple[float, ...]:
         """w_k phi'(z_k) for k = 1 ... L."""
         return tuple(neuron.factor for neuron in self.neurons)
+
+    def __repr__(self) -> str:
+        count, kind = self.chain.depth, self.chain.activation
+        return f"<Solution of {count} {kind} neurons: input gain {self.input_gain:.6g}>"
 
 
 def solve(chain: Chain, a_0: float = 1.0, target: float = 0.0) -> Solution:
@@ -182,7 +188,7 @@ def make_chain(
     else:
         zs = _spread("--pre-activation", pre_activation, depth)
         biases = _biases_for(zs, weights, a_0, activation)
-    return Chain(weights, biases, activation)
+    return Chain(weights, biases, activation, chosen=pre_activation is not None)
 
 
 def _spread(option: str, value: float | Sequence[float], depth: int) -> tuple[float, ...]:

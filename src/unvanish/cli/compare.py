@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,14 +12,9 @@ from unvanish.cli.output import check_output, show, write_output
 from unvanish.i18n import _
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
-    from rich.table import Table
-
     from unvanish.records import Diagnosis
-    from unvanish.report.comparison import Comparison, ModelComparison, Pair, Row
 
 SCHEMA = 1  # of the JSON
-_ROWS = 15  # of a table; JSON has all
 
 
 @click.command(
@@ -41,6 +35,7 @@ def command(a: str, b: str, json_path: str | None, force: bool) -> None:
     """Load and diagnose both, and show what differs."""
     from unvanish import codec
     from unvanish.report.comparison import compare
+    from unvanish.report.comparison_view import view
 
     if json_path is not None:
         check_output(json_path, force)
@@ -51,7 +46,7 @@ def command(a: str, b: str, json_path: str | None, force: bool) -> None:
         if json_path != "-":
             click.echo(_("Wrote {path}").format(path=json_path), err=True)
         return
-    show(*_parts(found))
+    show(*view(found))
 
 
 def _diagnosed(reference: str) -> Diagnosis:
@@ -60,80 +55,3 @@ def _diagnosed(reference: str) -> Diagnosis:
     from unvanish.diagnose.config import load_config
 
     return diagnose(store.load(reference, Path(".unvanish")), load_config(Path.cwd()))
-
-
-def _parts(found: Comparison) -> Sequence[RenderableType]:
-    from rich.text import Text
-
-    from unvanish import words
-
-    parts: list[RenderableType] = [_overview(found)]
-    for model in found.models:
-        step, other = model.steps
-        if step == other:
-            when = _("at step {step}").format(step=step)
-        else:
-            when = _("A at step {a}, B at step {b}").format(
-                a=words.NONE if step is None else step, b=words.NONE if other is None else other
-            )
-        parts += [
-            Text(""),
-            Text(
-                _("{name}, {when}: where they differ most").format(
-                    name=words.printable(model.name), when=when
-                ),
-                style="bold",
-            ),
-            _signals(model),
-        ]
-    return parts
-
-
-def _overview(found: Comparison) -> Table:
-    from rich.table import Table
-    from rich.text import Text
-
-    from unvanish import words
-
-    def loss(value: float | None) -> str:
-        return words.NONE if value is None else words.loss(value)
-
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for head in ("", "A", "B"):
-        table.add_column(Text(head), overflow="fold")
-    sides = (found.a, found.b)
-    rows = [
-        (_("run"), [side.id for side in sides]),
-        (_("verdict"), [words.verdict_name(side.verdict) for side in sides]),
-        (_("findings"), [", ".join(side.findings) for side in sides]),
-        (_("training"), [words.training_word(side.training) for side in sides]),
-        (_("steps"), [str(side.steps) for side in sides]),
-        (_("first loss"), [loss(side.first_loss) for side in sides]),
-        (_("last loss"), [loss(side.last_loss) for side in sides]),
-        *[(name, [one, other]) for name, one, other in found.settings],
-    ]
-    for name, values in rows:
-        table.add_row(Text(name, style="bold"), *(Text(words.printable(text)) for text in values))
-    return table
-
-
-def _signals(model: ModelComparison) -> Table:
-    from rich.table import Table
-    from rich.text import Text
-
-    from unvanish import words
-
-    rows: Sequence[Row] = model.layers or model.parameters
-    kept = sorted(rows, key=lambda row: -row.difference)[:_ROWS]
-    levels = bool(model.layers)
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    table.add_column(Text(_("layer") if levels else _("parameter")), overflow="fold")
-    heads = [_("level") if levels else _("gradient"), _("weight"), _("update")]
-    for head in heads:
-        table.add_column(Text(f"{head} A"), justify="right", no_wrap=True)
-        table.add_column(Text("B"), justify="right", no_wrap=True)
-    for row in (row for row in rows if row in kept):
-        pairs: list[Pair] = [row.level if levels else row.gradient, row.weight, row.update]
-        cells = [words.level(value) for pair in pairs for value in pair]
-        table.add_row(Text(words.printable(row.name) or "·"), *map(Text, cells))
-    return table

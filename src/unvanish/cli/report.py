@@ -11,7 +11,7 @@ import click
 from unvanish.cli import verdict
 from unvanish.cli.options import ci_options, force_option, json_option, lang_option
 from unvanish.cli.output import show, write_output
-from unvanish.errors import NoSignalError, UnknownNameError, UsageError
+from unvanish.errors import UnknownNameError, UsageError
 from unvanish.i18n import _
 from unvanish.report.pictures import PICTURES
 
@@ -105,19 +105,10 @@ def _check_figure(name: str, output: str | None) -> None:
 def _write_figure(
     diagnosis: Diagnosis, name: str, model_name: str | None, output: str | None, force: bool
 ) -> None:
-    from unvanish.report import focus, pictures
+    from unvanish.report import pictures
     from unvanish.report.image import render_image
 
     assert output is not None  # _check_figure
-    models = {one.run.name: one for one in focus.models(diagnosis)}
-    if model_name is not None and model_name not in models:
-        raise UnknownNameError(_("model"), model_name, models, _("Give one of these."))
-    chosen = models[model_name] if model_name is not None else next(iter(models.values()), None)
-    drawn = pictures.draw(name, chosen) if chosen is not None else None
-    if drawn is None:
-        raise NoSignalError(
-            _("this run has nothing for the picture {name!r}").format(name=name),
-            _("Choose another picture, or look at the whole report."),
-        )
+    drawn = pictures.of_diagnosis(diagnosis, name, model_name)
     write_output(output, render_image(drawn, Path(output).suffix[1:]), force)
     click.echo(_("Wrote {path}").format(path=output), err=True)

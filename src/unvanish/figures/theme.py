@@ -26,6 +26,7 @@ FONT = (
     ' "PingFang SC", "Microsoft YaHei", sans-serif'
 )
 MARKERS_UP_TO = 80  # points; a longer line has no markers
+MOST_TICKS = 36  # names of layers along an axis of a column's width, before they run together
 INK, GRID = "#1f2328", "rgba(127,127,127,0.22)"
 
 
@@ -52,9 +53,44 @@ FILLS: dict[Factor, Fill] = {
 }
 
 
+class Picture(go.Figure):  # type: ignore[misc]  # plotly has no types
+    """A Plotly figure that stays short as text, and in a notebook shows itself by `alone`."""
+
+    def __repr__(self) -> str:
+        return f"<Picture {self.layout.title.text!r}: {len(self.data)} traces>"
+
+    def _ipython_display_(self) -> None:
+        try:
+            alone(self)._ipython_display_()
+        except Exception as error:  # it is the last thing in its cell, and the cell went well
+            print(f"{self!r}\n{type(error).__name__}: {error}")
+
+
+def alone(figure: go.Figure) -> go.Figure:
+    """Return a copy to be looked at outside a page of ours, which would take care of it.
+
+    It stands on white, whatever is around it; the legend lies at the bottom, out of the title's way
+    however long it is; and of many names along an axis only some are left.
+    """
+    shown = go.Figure(figure)
+    shown.update_layout(
+        paper_bgcolor="#ffffff",
+        plot_bgcolor="#ffffff",
+        legend={"yref": "container", "y": 0, "yanchor": "bottom"},
+        margin_t=44,
+    )
+    for axis in shown.select_xaxes():
+        if axis.tickvals is not None:
+            stride = -(-len(axis.tickvals) // MOST_TICKS)
+            axis.update(
+                tickvals=axis.tickvals[::stride], ticktext=axis.ticktext[::stride], tickangle=-45
+            )
+    return shown
+
+
 def figure(title: str, x: str, y: str, height: int = 400) -> go.Figure:
     """Return an empty figure with the common layout."""
-    made = go.Figure()
+    made = Picture()
     made.update_layout(
         template="none",
         title={"text": title, "x": 0, "xref": "paper", "font": {"size": 16}},

@@ -16,11 +16,12 @@ from unvanish.fix.search import Budget, Progress, Search
 from unvanish.fix.trial import Treatment
 from unvanish.i18n import _
 from unvanish.records import Cure, Fix, Proof
+from unvanish.shown import Shown
 
 DEFAULT_STEPS = 200
 
 
-class FixResult:
+class FixResult(Shown):
     """What `unvanish.fix` found. It shows itself: `print` gives the report."""
 
     def __init__(self, record: Fix, trainer: LiveTrainer) -> None:
@@ -95,10 +96,17 @@ class FixResult:
     def __repr__(self) -> str:
         return f"<FixResult {self.record.verdict_before}: best {self.record.best}>"
 
-    def _repr_html_(self) -> str:
-        from unvanish.report.fix_page import repr_html
+    def _fragment(self) -> str:
+        return self.record._fragment()
 
-        return repr_html(self.record)
+    def figure(self, name: str = "losses") -> Any:
+        """Return a picture as a Plotly figure: "losses" of the proof, or "levels" before and after.
+
+        Raises UnknownNameError for another name, NoSignalError where there is nothing to draw.
+        """
+        from unvanish.report.fix_page import picture
+
+        return picture(self.record, name)
 
 
 def fix(

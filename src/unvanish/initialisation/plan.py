@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from unvanish import words
 from unvanish.i18n import _
+from unvanish.shown import Shown
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -45,7 +46,7 @@ class InitRow:
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class InitPlan:
+class InitPlan(Shown):
     """The plan: rows in the order of registration, and what could not be known.
 
     `applied` is False after a dry run. `structure` says where the structure was read from.
@@ -80,6 +81,11 @@ class InitPlan:
     def __repr__(self) -> str:
         done = "set" if self.applied else "planned"
         return f"<InitPlan {self.scheme}: {len(self.changed)} of {len(self.rows)} {done}>"
+
+    def _fragment(self) -> str:
+        from unvanish.report.rich_html import to_html
+
+        return to_html(plan_view(self))
 
     def __str__(self) -> str:
         """Return the plan as a table of text."""

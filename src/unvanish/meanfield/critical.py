@@ -23,6 +23,7 @@ from unvanish.i18n import _
 from unvanish.meanfield.activation import Activation
 from unvanish.meanfield.moments import moments
 from unvanish.meanfield.roots import bracketed_root
+from unvanish.shown import Shown
 
 Kind = Literal["scale_invariant", "isolated", "q_to_zero", "none"]
 
@@ -48,8 +49,8 @@ class CriticalPoint:
     sigma_b: float | None  # √sigma_b2, None where that is negative
 
 
-@dataclass(frozen=True, slots=True)
-class Criticality:
+@dataclass(frozen=True, slots=True, repr=False)
+class Criticality(Shown):
     """Where an activation is critical.
 
     `points` holds the critical points without a bias: for "scale_invariant" one at q = 1 that
@@ -76,6 +77,9 @@ class Criticality:
 
     def __str__(self) -> str:
         return self.statement
+
+    def __repr__(self) -> str:
+        return f"<Criticality of {self.activation}: {self.kind}>"
 
 
 def critical_line(activation: Activation, q: float, *, centred: bool = False) -> CriticalPoint:

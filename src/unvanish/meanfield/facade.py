@@ -15,6 +15,7 @@ from unvanish.meanfield.critical import Criticality, Kind, criticality
 from unvanish.meanfield.depth import Profile, propagate
 from unvanish.meanfield.maps import FixedPoint, Layer, fixed_point
 from unvanish.meanfield.moments import Moments, moments
+from unvanish.shown import Shown
 
 GainKind = Literal["forward", "backward", "centred"]
 GAIN_KINDS: tuple[GainKind, ...] = ("forward", "backward", "centred")
@@ -82,8 +83,8 @@ class Setting:
     trains: bool | None
 
 
-@dataclass(frozen=True, slots=True)
-class Theory:
+@dataclass(frozen=True, slots=True, repr=False)
+class Theory(Shown):
     """All that mean-field theory says of one activation in plain networks.
 
     `mean` is E φ and `kurtosis` E φ'⁴/(E φ'²)² at pre-activations of length `q`, which is also
@@ -101,6 +102,9 @@ class Theory:
     depth: int | None
     width: int | None
     notes: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        return f"<Theory of {self.activation}: {self.critical.kind}>"
 
 
 def theory(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import io
 import sys
 from pathlib import Path
@@ -21,10 +20,11 @@ from unvanish.monitor.session import Session
 from unvanish.monitor.voice import stderr_lines
 from unvanish.records import Diagnosis
 from unvanish.report.terminal import render
+from unvanish.shown import Shown
 
 
-class watch:  # noqa: N801  # used like a function, as contextlib's are
-    """Watch the training inside a `with` block, then print the verdict.
+class watch(Shown):  # noqa: N801  # used like a function, as contextlib's are
+    """Watch the training inside a `with` block, then show the verdict.
 
         with unvanish.watch() as watched:
             trainer.fit(model)
@@ -76,7 +76,7 @@ class watch:  # noqa: N801  # used like a function, as contextlib's are
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Print the verdict.
+        """Show the verdict.
 
         Raises NoSignalError if the block finished and no backward pass could be traced.
         """
@@ -95,14 +95,36 @@ class watch:  # noqa: N801  # used like a function, as contextlib's are
             except StorageError as failure:  # the verdict is worth having all the same
                 stderr_lines()(_("error: {message}").format(message=failure))
         if not self._quiet:
-            render(self.diagnosis, Console(stderr=True), saved=self.saved)
+            self._tell()
 
     def __repr__(self) -> str:
+        told = "no verdict yet" if self.diagnosis is None else repr(self.diagnosis)[1:-1]
+        return f"<unvanish.watch: {told}>"
+
+    def __str__(self) -> str:
         if self.diagnosis is None:
-            return "<unvanish.watch: no verdict yet>"
+            return repr(self)
         stream = io.StringIO()
         render(self.diagnosis, Console(file=stream, width=100), saved=self.saved)
         return stream.getvalue()
 
-    def _repr_html_(self) -> str:
-        return f"<pre>{html.escape(repr(self))}</pre>"
+    def _fragment(self) -> str:
+        from unvanish.report.fragments import fragment
+        from unvanish.report.rich_html import to_html
+
+        if self.diagnosis is None:
+            return to_html([_("No verdict yet: it comes when the block ends.")])
+        kept = [_("Saved as {path}").format(path=self.saved)] if self.saved is not None else []
+        return fragment(self.diagnosis) + to_html(kept)
+
+    def _tell(self) -> None:
+        """Show the verdict: in a notebook as it shows itself there, else on stderr."""
+        assert self.diagnosis is not None
+        shell = sys.modules.get("IPython")
+        session = shell.get_ipython() if shell is not None else None
+        if hasattr(session, "kernel"):
+            from IPython.display import display
+
+            display(self)
+        else:
+            render(self.diagnosis, Console(stderr=True), saved=self.saved)

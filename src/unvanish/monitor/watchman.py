@@ -20,7 +20,9 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from unvanish import words
 from unvanish.diagnose.config import load_config
+from unvanish.errors import NoSignalError
 from unvanish.i18n import _
 from unvanish.measure import BackwardTracer
 from unvanish.monitor import stepping
@@ -39,6 +41,7 @@ from unvanish.monitor.program import Outcome, outcome_of
 from unvanish.monitor.sampler import Sampler
 from unvanish.monitor.stepping import Markers, SeenPass, Step
 from unvanish.records import Diagnosis, Finding, Incident, Run
+from unvanish.shown import Shown
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -81,7 +84,7 @@ class _Token:
     inside_step: bool
 
 
-class Monitor:
+class Monitor(Shown):
     """Watches one model and its optimisers until it is closed. Made by `unvanish.monitor`."""
 
     def __init__(
@@ -202,6 +205,17 @@ class Monitor:
     def __repr__(self) -> str:
         state = _("closed") if self.closed else _("watching")
         return f"<unvanish.Monitor {self.id} ({state}), step {self.step}>"
+
+    def _fragment(self) -> str:
+        from unvanish.report.fragments import fragment
+        from unvanish.report.rich_html import to_html
+
+        told = [repr(self), *self.notes, *(alarm.title for alarm in self.alarms)]
+        said = [words.printable(text) for text in told]
+        try:
+            return to_html(said) + fragment(self.diagnosis())
+        except NoSignalError as nothing:
+            return to_html([*said, str(nothing)])
 
     # --- attaching -----------------------------------------------------------------------------
 

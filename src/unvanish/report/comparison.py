@@ -16,6 +16,7 @@ from unvanish.records import (
     Training,
     Verdict,
 )
+from unvanish.shown import Shown
 
 Pair = tuple[float | None, float | None]
 
@@ -61,14 +62,17 @@ class ModelComparison:
     parameters: tuple[Row, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Comparison:
+@dataclass(frozen=True, slots=True, repr=False)
+class Comparison(Shown):
     """Run A and run B. `settings` are what they were given differently: name, A's, B's."""
 
     a: Side
     b: Side
     settings: tuple[tuple[str, str, str], ...]
     models: tuple[ModelComparison, ...]
+
+    def __repr__(self) -> str:
+        return f"<Comparison of {self.a.id} ({self.a.verdict}) and {self.b.id} ({self.b.verdict})>"
 
 
 def compare(a: Diagnosis, b: Diagnosis) -> Comparison:

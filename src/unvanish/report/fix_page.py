@@ -12,6 +12,7 @@ from markupsafe import Markup
 
 from unvanish import i18n, words
 from unvanish._version import __version__
+from unvanish.errors import NoSignalError, UnknownNameError
 from unvanish.figures import proof as figures
 from unvanish.i18n import _
 from unvanish.records import Cure, Fix
@@ -31,6 +32,7 @@ def render_page(fix: Fix) -> str:
         .get_template("fix.html.j2")
         .render(
             **_content(fix),
+            look=_class,
             pictures=[
                 _picture("losses", losses(fix), _("Every curve is the median over the seeds.")),
                 _picture("levels", levels(fix), _("One backward pass each, before any training.")),
@@ -50,9 +52,25 @@ def repr_html(fix: Fix) -> str:
     fragment: str = (
         environment()
         .get_template("fix_notebook.html.j2")
-        .render(**_content(fix), tone=_TONES[_severity(fix)])
+        .render(**_content(fix), look=_style, tone=_TONES[_severity(fix)])
     )
     return fragment
+
+
+def picture(fix: Fix, name: str) -> go.Figure:
+    """Return the picture `name`: "losses" or "levels".
+
+    Raises UnknownNameError for another name, NoSignalError where there is nothing to draw.
+    """
+    drawn = {"losses": losses, "levels": levels}
+    if name not in drawn:
+        raise UnknownNameError(_("picture"), name, drawn, _("Give one of these."))
+    made = drawn[name](fix)
+    if made is None:
+        raise NoSignalError(
+            _("there is nothing to draw: no cure got that far"), _("Print the result instead.")
+        )
+    return made
 
 
 def losses(fix: Fix) -> go.Figure | None:
@@ -73,6 +91,18 @@ def levels(fix: Fix) -> go.Figure | None:
         (one.predicted.before for one in fix.cures if one.predicted and one.predicted.before), ()
     )
     return figures.levels(before, cured) if before and cured else None
+
+
+def _class(kind: str) -> Markup:
+    """Return how the page, which has a style sheet, marks a cell of a kind."""
+    return Markup(' class="{}"').format(kind) if kind else Markup("")
+
+
+def _style(kind: str) -> Markup:
+    """Return how a notebook, which has none of ours, is to show a cell of a kind."""
+    sort = "text-align: right; white-space: nowrap" if kind == "n" else "text-align: left"
+    rule = ' style="{}; padding: 1px 12px 1px 0; overflow-wrap: normal; font-size: 13px"'
+    return Markup(rule).format(sort)
 
 
 def _content(fix: Fix) -> dict[str, Any]:

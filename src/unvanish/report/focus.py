@@ -78,6 +78,12 @@ def models(diagnosis: Diagnosis) -> list[Focus]:
     )
 
 
+def alone(trace: Trace) -> Focus:
+    """Return a Focus on one pass of which no run is known."""
+    run = ModelRun(name="", type="", traces=(trace,))
+    return Focus(run, ModelDiagnosis("", "healthy", "too-short", ()), trace)
+
+
 def trace_of(run: ModelRun, finding: Finding | None) -> Trace | None:
     """Return the trace at the step of `finding`; without one, the last that has layers."""
     if finding is not None and finding.step is not None:
@@ -217,6 +223,8 @@ def where(place: Where) -> str:
 def _near(file: str) -> str:
     """Return a path as one would type it from here: relative where it lies below."""
     path, here = Path(file), Path.cwd()
+    if path.parent.name.startswith("ipykernel_"):  # a file of Jupyter's own, gone tomorrow
+        return _("notebook cell")
     return str(path.relative_to(here)) if path.is_relative_to(here) else file
 
 

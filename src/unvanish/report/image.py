@@ -6,30 +6,24 @@ import importlib
 from typing import TYPE_CHECKING
 
 from unvanish.errors import DependencyError
+from unvanish.figures import theme
 from unvanish.i18n import _
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 FORMATS = ("svg", "png", "pdf")
-MOST_TICKS = 36  # names of layers along an axis of this width, before they run into each other
 
 
-def render_image(figure: go.Figure, kind: str, width: int = 900) -> bytes:
+def render_image(figure: go.Figure, kind: str, width: int = 900, scale: float = 2) -> bytes:
     """Return `figure` as a file of `kind` (one of FORMATS), `width` CSS pixels wide.
 
-    A PNG has twice as many pixels either way, to be sharp in print. The figure is not changed.
+    A PNG has `scale` pixels to a CSS pixel, to be sharp in print. The figure is not changed.
 
     Raises DependencyError where the drawing engine (kaleido) or a Chrome or Chromium is missing.
     """
-    shown = type(figure)(figure)
-    shown.update_layout(paper_bgcolor="#ffffff", plot_bgcolor="#ffffff")
-    for axis in shown.select_xaxes():
-        if axis.tickvals is not None:
-            stride = -(-len(axis.tickvals) // MOST_TICKS)
-            axis.update(
-                tickvals=axis.tickvals[::stride], ticktext=axis.ticktext[::stride], tickangle=-45
-            )
+    shown = theme.alone(figure)
+    pixels = scale if kind == "png" else 1
     remedy = _("Install unvanish[static] and a Chrome or Chromium.")
     try:
         importlib.import_module("kaleido")  # plotly draws through it, and says less if it lacks
@@ -39,7 +33,7 @@ def render_image(figure: go.Figure, kind: str, width: int = 900) -> bytes:
 
     try:
         image: bytes = shown.to_image(
-            format=kind, width=width, height=shown.layout.height, scale=2 if kind == "png" else 1
+            format=kind, width=width, height=shown.layout.height, scale=pixels
         )
     except (RuntimeError, BrowserDepsError, BrowserFailedError) as error:
         # RuntimeError is what plotly makes of a missing browser; its text fills a screen

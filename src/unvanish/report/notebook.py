@@ -1,13 +1,15 @@
-"""A diagnosis as it shows itself in a notebook: a compact fragment of HTML, without scripts.
+"""A diagnosis, or one pass, as it shows itself in a notebook: a compact fragment of HTML.
 
-It takes its text colour from the notebook, light or dark, and loads nothing.
+It takes its text colour from the notebook, light or dark, has no script and loads nothing.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from unvanish.records import Diagnosis
+from unvanish import words
+from unvanish.i18n import _
+from unvanish.records import Diagnosis, Trace
 from unvanish.report import focus, layers
 from unvanish.report.focus import Focus
 from unvanish.report.layers import Fold, Row
@@ -46,6 +48,17 @@ def repr_html(diagnosis: Diagnosis) -> str:
             tone=TONES[focus.severity(diagnosis)],
             tones=TONES,
         )
+    )
+    return fragment
+
+
+def trace_html(trace: Trace) -> str:
+    """Return one pass as a fragment of HTML: its table of layers, and what the signal loses."""
+    caption = _("step {step}, loss {loss}").format(step=trace.step, loss=words.loss(trace.loss))
+    fragment: str = (
+        environment()
+        .get_template("notebook_trace.html.j2")
+        .render(one=_model(focus.alone(trace)), caption=caption, notes=trace.notes)
     )
     return fragment
 

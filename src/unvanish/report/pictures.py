@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
+
+from unvanish.errors import NoSignalError, UnknownNameError
+from unvanish.i18n import _
+from unvanish.records import Diagnosis, Trace
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -21,6 +26,51 @@ PICTURES = (
     "forward",
     "prediction",
 )
+
+
+def of_diagnosis(diagnosis: Diagnosis, name: str | None, model: str | None) -> go.Figure:
+    """Return the picture `name` of `model`: by default the first that shows its verdict.
+
+    Raises UnknownNameError for a name that is not known, NoSignalError for nothing to draw.
+    """
+    from unvanish.report import focus
+
+    _check(name)
+    models = {one.run.name: one for one in focus.models(diagnosis)}
+    if model is not None and model not in models:
+        raise UnknownNameError(_("model"), model, models, _("Give one of these."))
+    chosen = models[model] if model is not None else next(iter(models.values()), None)
+    if chosen is None:
+        raise _nothing(name or PICTURES[0])
+    return _first(chosen, chosen.pictures if name is None else (name,))
+
+
+def of_trace(trace: Trace, name: str) -> go.Figure:
+    """Return the picture `name` of one pass. Raises as `of_diagnosis` does."""
+    from unvanish.report import focus
+
+    _check(name)
+    return _first(focus.alone(trace), (name,))
+
+
+def _check(name: str | None) -> None:
+    if name is not None and name not in PICTURES:
+        raise UnknownNameError(_("picture"), name, PICTURES, _("Give one of these."))
+
+
+def _first(one: Focus, names: Sequence[str]) -> go.Figure:
+    for name in names:
+        drawn = draw(name, one)
+        if drawn is not None:
+            return drawn
+    raise _nothing(names[0])
+
+
+def _nothing(name: str) -> NoSignalError:
+    return NoSignalError(
+        _("this run has nothing for the picture {name!r}").format(name=name),
+        _("Choose another picture, or look at the whole report."),
+    )
 
 
 def draw(name: str, one: Focus) -> go.Figure | None:

@@ -28,19 +28,34 @@ _FLAT = 0.005  # decades a layer within which the strip counts a layer as critic
 def theory_view(theory: Theory, activation: Activation) -> list[RenderableType]:
     """Return the gains, the critical points, what each setting leads to, and two small plots."""
     return [
+        *_facts(theory),
+        "",
+        *_slopes(activation, theory),
+        "",
+        *_phases(activation, theory),
+        "",
+        *_noted(theory),
+    ]
+
+
+def facts_view(theory: Theory) -> list[RenderableType]:
+    """Return the same without the plots, which need the activation itself."""
+    return [*_facts(theory), *_noted(theory)]
+
+
+def _facts(theory: Theory) -> list[RenderableType]:
+    return [
         Text(_("Mean-field theory of {name}").format(name=theory.activation), style="bold"),
         theory.critical.statement,
         *half_stable_lines(theory),
         _table(settings_rows(theory)),
         *(_table(rows) for rows in [prediction_rows(theory)] if rows),
         *(Text(line, style="dim") for line in legend(theory)),
-        "",
-        *_slopes(activation, theory),
-        "",
-        *_phases(activation, theory),
-        "",
-        *(Padding(Text("· " + note), (0, 0, 0, 1)) for note in theory.notes),
     ]
+
+
+def _noted(theory: Theory) -> list[RenderableType]:
+    return [Padding(Text("· " + note), (0, 0, 0, 1)) for note in theory.notes]
 
 
 def half_stable_lines(theory: Theory) -> list[str]:
