@@ -19,6 +19,7 @@ from unvanish.measure.names import unwrapped
 from unvanish.monitor.options import Level, MonitorOptions
 from unvanish.monitor.watchman import Monitor
 from unvanish.records import Finding
+from unvanish.store import RETENTION
 
 _attached: weakref.WeakSet[Monitor] = weakref.WeakSet()
 
@@ -34,6 +35,7 @@ def attach(
     on_alarm: Callable[[Finding], object] | None = None,
     at: Collection[int] = (),
     save: bool = True,
+    retention: int | None = RETENTION,
     directory: Path | str | None = None,
 ) -> Monitor:
     """Watch `model` while `optimizer` (or several) trains it, and change nothing.
@@ -60,6 +62,8 @@ def attach(
         on_alarm: called with each alarm. To end the training from it, raise SystemExit.
         at: steps that are sampled in any case.
         save: keep the run in the store.
+        retention: samples of each quantity that are kept at full density, the newest ones; older
+            ones are thinned out, incidents are not. None: all are kept.
         directory: where `.unvanish` lies; None: the current directory.
 
     Raises:
@@ -75,6 +79,7 @@ def attach(
         on_alarm=on_alarm,
         at=frozenset(at),
         save=save,
+        retention=retention,
         directory=Path.cwd() if directory is None else Path(directory),
     )
     for known in [*_attached]:

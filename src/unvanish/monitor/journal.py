@@ -21,12 +21,19 @@ _PAUSE = 2.0  # seconds between two writes of light looks
 class Journal:
     """Adds batches to one run; says once when it cannot, and once when it can again."""
 
-    def __init__(self, run: Run, directory: Path | None, say: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        run: Run,
+        directory: Path | None,
+        say: Callable[[str], None],
+        retention: int | None = store.RETENTION,
+    ) -> None:
         """`directory` None: nothing is written. `say` is given a line when something is wrong."""
         self.saved: Path | None = None
         self._run = run
         self._directory = directory
         self._say = say
+        self._retention = retention
         self._writer: RunWriter | None = None
         self._waiting: list[Batch] = []
         self._failed = False
@@ -47,7 +54,9 @@ class Journal:
             return
         try:
             if self._writer is None:
-                self._writer = store.begin(self._run, self._directory, _PATIENCE)
+                self._writer = store.begin(
+                    self._run, self._directory, _PATIENCE, retention=self._retention
+                )
             for batch in _joined(self._waiting):
                 self._writer.add(batch)
         except (StorageError, NotOurFileError) as error:

@@ -10,7 +10,7 @@ from unvanish.errors import NotOurFileError, StorageError, UnknownNameError, Usa
 from unvanish.i18n import _
 from unvanish.records import Run
 from unvanish.store import files
-from unvanish.store.contract import RunSummary, RunWriter
+from unvanish.store.contract import RETENTION, RunSummary, RunWriter
 from unvanish.store.database import NAME, PATIENCE, Database
 from unvanish.store.schema import storage_errors
 
@@ -30,14 +30,21 @@ def save(run: Run, directory: Path) -> Path:
     return directory / NAME
 
 
-def begin(run: Run, directory: Path, patience: float = PATIENCE) -> RunWriter:
-    """Start to record a run that goes on, in `directory`. Raises StorageError.
+def begin(
+    run: Run,
+    directory: Path,
+    patience: float = PATIENCE,
+    *,
+    retention: int | None = RETENTION,
+) -> RunWriter:
+    """Start to record a run that goes on, in `directory`. Raises StorageError or UsageError.
 
-    `patience` is how long each addition may wait for another process that writes, in seconds.
+    `patience` is how long each addition may wait for another process that writes, in seconds;
+    `retention` as for `RunStore.begin`.
     """
     files.check_id(run.id)
     _make(directory)
-    return Database(directory, patience).begin(run)
+    return Database(directory, patience).begin(run, retention=retention)
 
 
 def load(reference: str, directory: Path) -> Run:
