@@ -28,6 +28,8 @@ COMMANDS: dict[str, str] = {
     "runs": "runs",
     "compare": "compare",
     "tail": "tail",
+    "export": "export",
+    "merge": "merge",
     "demo": "demo",
 }
 

@@ -29,8 +29,8 @@ from unvanish.records import (
     Trace,
 )
 from unvanish.store.contract import RETENTION, STEPS, Overview, Progress, RunSummary, State
-from unvanish.store.derived import quantities_in
-from unvanish.store.rows import decoded, insert, readings, set_record
+from unvanish.store.derived import of_step, quantities_in
+from unvanish.store.rows import Layouts, decoded, insert, readings, set_record
 from unvanish.store.schema import connect, storage_errors, transaction
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 NAME = "runs.db"
 PATIENCE = 5.0  # seconds to wait for another process that writes
 _QUIET = 600.0  # seconds without an addition after which a run on another machine is given up
+_FIRST, _LAST = -(2**63), 2**63 - 1  # of all steps that SQLite can hold
 T = TypeVar("T")
 
 
@@ -99,16 +100,45 @@ class Database:
         return [self._summary(identity) for identity in self.ids()]
 
     def series(self, identity: str, quantity: str, model: int = 0) -> list[Readings]:
-        """Return one quantity at every step. See `RunStore.series`."""
+        """Return one quantity at every step that is kept. See `RunStore.series`."""
+        return [*self.samples(identity, quantity, model)]
+
+    def samples(
+        self,
+        identity: str,
+        quantity: str,
+        model: int = 0,
+        *,
+        first: int | None = None,
+        last: int | None = None,
+    ) -> Iterator[Readings]:
+        """Yield one quantity between two steps, in order, "steps" too; memory stays flat."""
         with self._reading() as connection:
             (number,) = _row(connection, identity, "number")
+            between = (_FIRST if first is None else first, _LAST if last is None else last)
+            if quantity == STEPS:
+                rows = connection.execute(
+                    "SELECT record FROM steps WHERE run = ? AND model = ?"
+                    " AND step BETWEEN ? AND ? ORDER BY step",
+                    (number, model, *between),
+                )
+                for (record,) in rows:
+                    yield of_step(decoded(record, StepRecord))
+                return
+            layouts = Layouts(connection, number)
             rows = connection.execute(
-                'SELECT step, names, "values" FROM readings JOIN layouts'
-                " ON layout = layouts.number WHERE readings.run = ? AND model = ?"
-                " AND quantity = ? ORDER BY step",
-                (number, model, quantity),
+                'SELECT step, layout, "values" FROM readings WHERE run = ? AND model = ?'
+                " AND quantity = ? AND step BETWEEN ? AND ? ORDER BY step",
+                (number, model, quantity, *between),
             )
-            return [readings(quantity, step, names, blob) for step, names, blob in rows]
+            for step, layout, blob in rows:
+                yield readings(quantity, step, layouts.names(layout), blob)
+
+    def has_samples(self, identity: str) -> bool:
+        """Whether there is more of a run than a finished record."""
+        with self._reading() as connection:
+            (number,) = _row(connection, identity, "number")
+            return bool(quantities_of(connection, number) or [*_stepped(connection, number)])
 
     def overview(
         self,
@@ -309,14 +339,14 @@ def quantities_of(connection: sqlite3.Connection, number: int) -> list[tuple[int
 def _newest_readings(
     connection: sqlite3.Connection, number: int
 ) -> tuple[tuple[int, Readings], ...]:
-    newest = []
+    newest, layouts = [], Layouts(connection, number)
     for model, quantity in quantities_of(connection, number):
-        step, names, blob = connection.execute(
-            'SELECT step, names, "values" FROM readings JOIN layouts ON layout = layouts.number'
-            " WHERE readings.run = ? AND model = ? AND quantity = ? ORDER BY step DESC LIMIT 1",
+        step, layout, blob = connection.execute(
+            'SELECT step, layout, "values" FROM readings WHERE run = ? AND model = ?'
+            " AND quantity = ? ORDER BY step DESC LIMIT 1",
             (number, model, quantity),
         ).fetchone()
-        newest.append((model, readings(quantity, step, names, blob)))
+        newest.append((model, readings(quantity, step, layouts.names(layout), blob)))
     return tuple(newest)
 
 

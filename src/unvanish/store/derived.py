@@ -2,13 +2,37 @@
 
 from __future__ import annotations
 
-from unvanish.records import ModelRun, Readings, Run, Trace
+from unvanish.records import ModelRun, Readings, Run, StepRecord, Trace
 from unvanish.store.contract import STEPS
 
 
-def samples_of(model: ModelRun, quantity: str) -> list[Readings]:
-    """Return one quantity at every traced step of a finished record."""
-    return [one for trace in model.traces for one in readings_of(trace) if one.quantity == quantity]
+def numbers_of(step: StepRecord) -> dict[str, float | None]:
+    """Return the numbers of a step record, which are the quantity "steps"."""
+    rates = {f"lr/{group}": rate for group, rate in enumerate(step.lr)}
+    return {"loss": step.loss, "gradient": step.gradient_log10, "clip": step.clip_log10, **rates}
+
+
+def of_step(step: StepRecord) -> Readings:
+    """Return those that were read."""
+    known = {name: value for name, value in numbers_of(step).items() if value is not None}
+    return Readings(STEPS, step.step, tuple(known), tuple(known.values()))
+
+
+def recorded(
+    model: ModelRun, quantity: str, first: int | None = None, last: int | None = None
+) -> list[Readings]:
+    """Return one quantity of a record between two steps: all it holds, or has traced."""
+    if quantity == STEPS:
+        found = [of_step(step) for step in model.steps]
+    else:
+        found = [one for trace in model.traces for one in readings_of(trace)]
+    return [
+        one
+        for one in found
+        if one.quantity == quantity
+        and (first is None or one.step >= first)
+        and (last is None or one.step <= last)
+    ]
 
 
 def quantities_in(run: Run) -> set[tuple[int, str]]:

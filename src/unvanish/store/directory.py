@@ -53,7 +53,7 @@ def load(reference: str, directory: Path) -> Run:
     Raises UnknownNameError or UsageError if no run or several have that name, NotOurFileError if
     the record is damaged or of a newer version, StorageError if it cannot be read.
     """
-    where = _find(reference, directory)
+    where = find(reference, directory)
     if isinstance(where, Path):
         return files.read(where)
     database, identity = where
@@ -65,7 +65,7 @@ def database_of(reference: str, directory: Path) -> tuple[Database, str]:
 
     Raises UsageError for a run in a file of its own: it holds the end of a run only.
     """
-    where = _find(reference, directory)
+    where = find(reference, directory)
     if isinstance(where, Path):
         raise UsageError(
             _("{path} holds a finished run only").format(path=where),
@@ -80,8 +80,11 @@ def runs(directory: Path) -> list[RunSummary]:
     return sorted(found, key=lambda one: one.id, reverse=True)
 
 
-def _find(reference: str, directory: Path) -> Path | tuple[Database, str]:
-    """Return the file that holds a run alone, or the database that does and the run's id."""
+def find(reference: str, directory: Path) -> Path | tuple[Database, str]:
+    """Return the file that holds a run alone, or the database that does and the run's id.
+
+    Raises UnknownNameError or UsageError if no run or several have that name.
+    """
     as_path = Path(reference)
     if as_path.suffix == ".db" and as_path.is_file():
         return _newest(Database(as_path.parent), as_path)

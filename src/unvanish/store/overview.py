@@ -11,18 +11,12 @@ import numpy as np
 from unvanish.i18n import _
 from unvanish.records import Readings, Run, StepRecord
 from unvanish.store.contract import STEPS, Overview
-from unvanish.store.derived import samples_of
+from unvanish.store.derived import numbers_of, recorded
 from unvanish.store.pyramid import Bucket, Floats, joined, of_sample, of_some, widened
-from unvanish.store.rows import damaged, decoded
+from unvanish.store.rows import Layouts, damaged, decoded
 
 _Numbers = np.ndarray[tuple[int], np.dtype[Any]]
 _TABLE = "buckets WHERE run = ? AND model = ? AND quantity = ? AND level = ?"
-
-
-def numbers_of(step: StepRecord) -> dict[str, float | None]:
-    """Return the numbers of a step record, which are the quantity "steps"."""
-    rates = {f"lr/{group}": rate for group, rate in enumerate(step.lr)}
-    return {"loss": step.loss, "gradient": step.gradient_log10, "clip": step.clip_log10, **rates}
 
 
 def of_step(step: StepRecord) -> Bucket:
@@ -63,18 +57,9 @@ def of_record(
     run: Run, model: int, quantity: str, points: int, first: int | None, last: int | None
 ) -> Overview:
     """Return the overview of a run of which there is a record and no samples."""
-    samples: list[Bucket] = []
-    for one in run.models[model : model + 1]:
-        if quantity == STEPS:
-            samples = [of_step(step) for step in one.steps]
-        else:
-            samples = [of_readings(readings) for readings in samples_of(one, quantity)]
-    kept = [
-        one
-        for one in samples
-        if (first is None or one.first >= first) and (last is None or one.first <= last)
-    ]
-    return overview_of(quantity, kept, points)
+    found = [recorded(one, quantity, first, last) for one in run.models[model : model + 1]]
+    samples = [of_readings(one) for readings in found for one in readings]
+    return overview_of(quantity, samples, points)
 
 
 class View:
@@ -83,7 +68,7 @@ class View:
     def __init__(self, connection: sqlite3.Connection, run: int, model: int, quantity: str) -> None:
         self._execute = connection.execute
         self._key = (run, model, quantity)
-        self._names: dict[int, tuple[str, ...]] = {}
+        self._layouts = Layouts(connection, run)
 
     def overview(self, points: int, first: int | None, last: int | None) -> Overview | None:
         """Return at most `points` buckets; None where no sample of the quantity was added."""
@@ -160,7 +145,7 @@ class View:
     def _bucket(
         self, first: int, last: int, count: int, layout: int, blob: bytes, finite: bytes | None
     ) -> Bucket:
-        names = self._layout(layout)
+        names = self._layouts.names(layout)
         low, mean, high = self._numbers(blob, "<f4", 3 * len(names)).reshape(3, len(names))
         if finite is None:
             return Bucket(first, last, count, names, low, high, mean.astype(np.float64) * count)
@@ -180,17 +165,8 @@ class View:
         return [self._sample(*row) for row in rows]
 
     def _sample(self, step: int, layout: int, blob: bytes) -> Bucket:
-        names = self._layout(layout)
+        names = self._layouts.names(layout)
         return of_sample(step, names, self._numbers(blob, "<f4", len(names)))
-
-    def _layout(self, number: int) -> tuple[str, ...]:
-        known = self._names.get(number)
-        if known is None:
-            (names,) = self._execute(
-                "SELECT names FROM layouts WHERE number = ? AND run = ?", (number, self._key[0])
-            ).fetchone() or (b"",)
-            known = self._names[number] = decoded(names, tuple[str, ...])
-        return known
 
     def _numbers(self, blob: bytes, kind: str, count: int) -> _Numbers:
         if len(blob) != count * np.dtype(kind).itemsize:

@@ -37,15 +37,33 @@ def damaged(why: object) -> NotOurFileError:
     )
 
 
-def readings(quantity: str, step: int, names: bytes, blob: bytes) -> Readings:
+class Layouts:
+    """The lists of names of one run, each read once."""
+
+    def __init__(self, connection: sqlite3.Connection, run: int) -> None:
+        self._connection = connection
+        self._run = run
+        self._known: dict[int, tuple[str, ...]] = {}
+
+    def names(self, number: int) -> tuple[str, ...]:
+        """Return the names of a layout. Raises NotOurFileError if they are damaged."""
+        found = self._known.get(number)
+        if found is None:
+            (data,) = self._connection.execute(
+                "SELECT names FROM layouts WHERE number = ? AND run = ?", (number, self._run)
+            ).fetchone() or (b"",)
+            found = self._known[number] = decoded(data, tuple[str, ...])
+        return found
+
+
+def readings(quantity: str, step: int, names: tuple[str, ...], blob: bytes) -> Readings:
     """Return a row of `readings` as a record. Raises NotOurFileError if it is damaged."""
-    known = decoded(names, tuple[str, ...])
-    if len(blob) != 4 * len(known):
+    if len(blob) != 4 * len(names):
         raise damaged(_("{count} numbers do not fit their names").format(count=len(blob) // 4))
     values = array("f", blob)
     if sys.byteorder == "big":
         values.byteswap()
-    return Readings(quantity, step, known, tuple(values))
+    return Readings(quantity, step, names, tuple(values))
 
 
 def little_endian(values: array[float]) -> bytes:
