@@ -22,7 +22,7 @@ def save(run: Run, directory: Path) -> Path:
     Raises StorageError if neither can be written, UsageError for an unusable id.
     """
     files.check_id(run.id)
-    _make(directory)
+    make(directory)
     try:
         Database(directory).save(run)
     except (StorageError, NotOurFileError):
@@ -43,7 +43,7 @@ def begin(
     `retention` as for `RunStore.begin`.
     """
     files.check_id(run.id)
-    _make(directory)
+    make(directory)
     return Database(directory, patience).begin(run, retention=retention)
 
 
@@ -143,7 +143,7 @@ def _list(ids: Iterable[str], most: int = 5) -> str:
     return ", ".join(names[:most]) + (", …" if len(names) > most else "")
 
 
-def _make(directory: Path) -> None:
+def make(directory: Path) -> None:
     """Make `directory` with a .gitignore of its own: runs are not for version control."""
     with storage_errors(directory):
         if directory.is_dir():

@@ -40,9 +40,11 @@ def damaged(why: object) -> NotOurFileError:
 class Layouts:
     """The lists of names of one run, each read once."""
 
-    def __init__(self, connection: sqlite3.Connection, run: int) -> None:
+    def __init__(self, connection: sqlite3.Connection, run: int, where: str = "main") -> None:
+        """`where` is the name of an attached database."""
         self._connection = connection
         self._run = run
+        self._table = f"{where}.layouts"
         self._known: dict[int, tuple[str, ...]] = {}
 
     def names(self, number: int) -> tuple[str, ...]:
@@ -50,7 +52,8 @@ class Layouts:
         found = self._known.get(number)
         if found is None:
             (data,) = self._connection.execute(
-                "SELECT names FROM layouts WHERE number = ? AND run = ?", (number, self._run)
+                f"SELECT names FROM {self._table} WHERE number = ? AND run = ?",
+                (number, self._run),
             ).fetchone() or (b"",)
             found = self._known[number] = decoded(data, tuple[str, ...])
         return found

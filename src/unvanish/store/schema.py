@@ -132,6 +132,7 @@ def connect(file: Path, *, patience: float, write: bool) -> sqlite3.Connection:
                 connection = _in_memory(connection)
                 _bring_up_to_date(connection, file)
             connection.execute("PRAGMA foreign_keys=ON")
+            connection.execute("PRAGMA trusted_schema=OFF")  # a file may come from anyone
     except BaseException:
         connection.close()
         raise
