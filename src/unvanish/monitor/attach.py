@@ -18,7 +18,7 @@ from unvanish.i18n import _
 from unvanish.measure.names import unwrapped
 from unvanish.monitor.options import Level, MonitorOptions
 from unvanish.monitor.watchman import Monitor
-from unvanish.records import Finding
+from unvanish.records import Finding, Incident
 from unvanish.store import RETENTION
 
 _attached: weakref.WeakSet[Monitor] = weakref.WeakSet()
@@ -33,6 +33,7 @@ def attach(
     overhead: float | None = 0.01,
     sinks: Iterable[Any] = (),
     on_alarm: Callable[[Finding], object] | None = None,
+    on_incident: Callable[[Incident], object] | None = None,
     at: Collection[int] = (),
     save: bool = True,
     retention: int | None = RETENTION,
@@ -58,8 +59,10 @@ def attach(
             and fused layers opened, on a replay of the batch.
         overhead: share of the time that sampled steps may take; it is measured. None: no limit, and
             every multiple of `every` is sampled.
-        sinks: TensorBoard writers, W&B runs, or objects with write, alarm and close.
+        sinks: trackers' own objects (a TensorBoard writer, a W&B or MLflow run, a Path of JSON
+            lines, … see docs/monitor.md), or objects with write, alarm and close.
         on_alarm: called with each alarm. To end the training from it, raise SystemExit.
+        on_incident: called with each incident (a spike, a step that is not finite), likewise.
         at: steps that are sampled in any case.
         save: keep the run in the store.
         retention: samples of each quantity that are kept at full density, the newest ones; older
@@ -77,6 +80,7 @@ def attach(
         overhead=overhead,
         sinks=tuple(sinks),
         on_alarm=on_alarm,
+        on_incident=on_incident,
         at=frozenset(at),
         save=save,
         retention=retention,
