@@ -144,6 +144,26 @@ def test_a_run_of_any_length_stays_under_its_size(tmp_path: Path) -> None:
     assert len(found.first) <= 200
 
 
+@pytest.mark.slow
+def test_the_stated_size_holds(tmp_path: Path) -> None:
+    """Of docs/store.md, at a length where three levels are full."""
+    names, retention, added = [f"layer.{index}.weight" for index in range(300)], 1024, 40_000
+    writer = store.begin(example_run(), tmp_path, retention=retention)
+    for step in range(added):
+        writer.add(sample(step, names, float(step == 777)))
+    writer.close()
+    densities = math.log(added / retention, 4)
+    samples = retention * (1 + 0.75 * densities)
+    buckets = retention / 4 * (math.ceil(densities) + 1) + retention / 2  # levels that are not full
+    stated = len(names) * (4 * samples + 12 * buckets)
+    size = (tmp_path / database.NAME).stat().st_size
+    # A fifth for SQLite, and a step's record of 200 bytes with each sample.
+    assert size < 1.2 * stated + 250 * samples
+    found = store.Database(tmp_path).overview(ID, "gradient", points=300)
+    assert found.high.max() == 1.0
+    assert (len(found.first) <= 300, found.count.sum()) == (True, added)
+
+
 def test_a_batch_that_fails_leaves_no_trace_in_the_buckets(tmp_path: Path) -> None:
     writer = store.begin(example_run(), tmp_path, retention=64)
     for step in range(100):

@@ -95,6 +95,7 @@ class Journal:
 
     def _fail(self, error: Exception) -> None:
         del self._waiting[:-_KEPT]
+        self._written = time.monotonic()  # light looks wait as usual before they try again
         if not self._failed:
             self._failed = True
             self._say(
