@@ -254,6 +254,19 @@ def test_an_overview_has_each_sample_once(tmp_path: Path, points: int, added: in
     assert np.average(found.mean[:, 0], weights=found.count) == pytest.approx((added - 1) / 2)
 
 
+@pytest.mark.parametrize("points", [5, 16, 40, 200])
+def test_an_overview_uses_at_least_half_of_its_points(tmp_path: Path, points: int) -> None:
+    writer = store.begin(example_run(), tmp_path, retention=None)
+    for step in range(1500):
+        writer.add(Batch(readings=(Readings("level", step, ("a",), (float(step),)),)))
+    writer.close()
+    found = store.Database(tmp_path).overview(ID, "level", points=points)
+    assert points / 2 <= len(found.first) <= points
+    assert found.count.sum() == 1500
+    assert (found.high[:, 0] == found.last).all()
+    assert (found.low[:, 0] == found.first).all()
+
+
 def test_parameters_that_take_turns_share_an_overview(tmp_path: Path) -> None:
     writer = store.begin(example_run(), tmp_path, retention=64)
     for step in range(500):

@@ -100,11 +100,14 @@ class View:
         return "readings WHERE run = ? AND model = ? AND quantity = ?", self._key
 
     def _level(self, points: int, start: int, end: int) -> int:
-        """Return the finest level that has all of the range in `points` buckets; 0: the samples."""
+        """Return the finest level that shows the range in at most twice `points`; 0: the samples.
+
+        Two and two are joined then, so that not much of what `points` can show is given away.
+        """
         chosen = self._one("coalesce(max(level), 0)", _TABLE.removesuffix(" AND level = ?"))
         while chosen > 0:  # the finer, the more there are, and the less far back they go
             finer = chosen - 1
-            room = points - 1 if finer else points  # one more is made of what is newest
+            room = 2 * points - 1 if finer else 2 * points  # one more is made of what is newest
             if not self._goes_back_to(max(finer, 1), start):
                 break  # (samples are thinned from where level 1 begins)
             if self._count(finer, start, end, room + 1) > room:
