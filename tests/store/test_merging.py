@@ -195,6 +195,14 @@ def test_a_damaged_run_does_not_keep_the_others_out(
     assert [one.id for one in store.runs(here)] == ["run-b"]
 
 
+def test_a_sound_copy_takes_the_place_of_a_damaged_record(here: Path, there: Path) -> None:
+    record(there, "run-a", 20, finished=True)
+    assert outcomes(there, here) == [("run-a", "added")]
+    execute(here / "runs.db", "UPDATE runs SET record = x'00'")
+    assert outcomes(there, here) == [("run-a", "updated")]
+    assert everything(here, "run-a") == everything(there, "run-a")
+
+
 def test_the_store_itself_is_no_source(here: Path) -> None:
     record(here, "run-a", 3)
     with pytest.raises(UsageError, match="the store of this directory"):

@@ -103,7 +103,7 @@ def _take_record(connection: sqlite3.Connection, run: Run) -> Outcome:
         set_record(connection, insert(connection, run), run)
         return "added"
     number, record = known
-    if record is not None and codec.decode_head(record).seconds >= run.seconds:
+    if record is not None and _seconds(record) >= run.seconds:
         return "unchanged"
     set_record(connection, number, run)
     return "updated"
@@ -207,7 +207,11 @@ def _record(connection: sqlite3.Connection, where: str, number: int) -> tuple[by
 
 
 def _seconds(record: bytes) -> float:
-    return codec.decode_head(record).seconds
+    """Return how long the run of a record was; less than nothing for a damaged one."""
+    try:
+        return codec.decode_head(record).seconds
+    except NotOurFileError:
+        return -1.0
 
 
 def _extent(connection: sqlite3.Connection, where: str, number: int) -> tuple[int, int]:
