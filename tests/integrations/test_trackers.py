@@ -11,10 +11,13 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false", WANDB_SILENT="true")
@@ -108,6 +111,48 @@ class TestMlflow(SinkConformance):
         client = mlflow.MlflowClient(tracking_uri=directory.as_uri())
         run = client.create_run(client.create_experiment("test"))
         return MlflowSink(run, client), lambda: mlflow_metrics(client, run.info.run_id)
+
+
+class _TrackingServer(BaseHTTPRequestHandler):
+    """What a tracking server does for two calls of MLflow's REST interface."""
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        found: Rows = self.server.found  # type: ignore[attr-defined]
+        if self.path.endswith("/runs/log-batch"):
+            for metric in body["metrics"]:
+                row = int(metric.get("step", 0)), float(metric["value"])
+                found.setdefault(metric["key"], []).append(row)
+        elif self.path.endswith("/runs/set-tag"):
+            _unvanish, _alarm, step, _code = body["key"].split("/")
+            found.setdefault("unvanish/alarm", []).append((int(step), body["value"]))
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"{}")
+
+    def log_message(self, *given: Any) -> None:
+        pass
+
+
+class TestMlflowOverHttp(SinkConformance):
+    """The package's own client, talking to a server on this machine."""
+
+    @pytest.fixture(autouse=True)
+    def _served(self) -> Iterator[None]:
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), _TrackingServer)
+        self.server.found = {}  # type: ignore[attr-defined]
+        thread = threading.Thread(target=self.server.serve_forever)
+        thread.start()
+        yield
+        self.server.shutdown()
+        thread.join()
+        self.server.server_close()
+
+    def make(self, directory: Path) -> tuple[Any, Any]:
+        mlflow = pytest.importorskip("mlflow")
+        client = mlflow.MlflowClient(tracking_uri=f"http://127.0.0.1:{self.server.server_port}")
+        run = SimpleNamespace(info=SimpleNamespace(run_id="0" * 32))
+        return MlflowSink(run, client), lambda: self.server.found  # type: ignore[attr-defined]
 
 
 class TestLightningCsv(SinkConformance):
@@ -387,7 +432,7 @@ ARRIVED: dict[str, Callable[[dict[str, Any], Path], Rows]] = {
 
 def test_each_tracker_has_an_example() -> None:
     assert [*examples()] == [*ARRIVED, "Your own"]
-    assert all(len(text.splitlines()) <= 12 for text in examples().values())
+    assert all(len(examples()[name].splitlines()) <= 6 for name in ARRIVED)  # it is that easy
 
 
 @pytest.fixture
