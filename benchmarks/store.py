@@ -89,7 +89,7 @@ def write(way: str, directory: Path, steps: int, parameters: int) -> dict[str, A
     (writer if way == "one by one" else journal).close()
     return {
         "samples_per_second": round(steps / seconds),
-        "cpu_microseconds_per_sample": round(1e6 * cpu / steps, 1),
+        "samples_per_second_of_cpu": round(steps / cpu),
         "longest_pause_ms": round(1e3 * pauses[-1], 1),
         "twentieth_longest_pause_ms": round(1e3 * pauses[0], 1),
         "largest_megabytes_with_log": round(size / 1e6, 1),
