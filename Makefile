@@ -103,6 +103,9 @@ bench-boundary: $(STAMP)  ## does a tanh network train where theory says so? (re
 bench-page: $(STAMP)  ## time to open the report of a 500-layer, 1,000-sample run (needs Chromium)
 	$(BIN)/python benchmarks/page.py
 
+bench-store: $(STAMP)  ## a run of a million steps in the store: writing, size, reading
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/store.py --json benchmarks/results/store.json
+
 bench-depth: $(STAMP)  ## how deep plain networks train, by their starting weights (half an hour)
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/depth.py
 

@@ -8,10 +8,11 @@ from collections.abc import Callable
 import loops
 import pytest
 import torch
-from conftest import watching
 from torch import Tensor, nn
 from torch._dynamo.utils import counters
 from torch.nn import functional
+
+from conftest import watching
 
 
 def network() -> nn.Sequential:

@@ -13,11 +13,11 @@ from typing import Any
 import loops
 import pytest
 import torch
-from conftest import watching
 from torch import Tensor, nn
 from torch.nn.modules import module as modules
 from torch.optim import optimizer as optimizers
 
+from conftest import watching
 from unvanish.records import Run
 
 

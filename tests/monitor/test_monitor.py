@@ -461,6 +461,8 @@ def test_nan_from_step_37_on(level: str, directory: Path) -> None:
     with pytest.warns(UnvanishWarning, match="step 37"):
         train(model, optimizer, 45, poisoned)
     watched.close()
+    assert watched.notes == ()
+    assert watched.step == 45  # it has not switched itself off at the first weights that are NaN
     (incident,) = watched.incidents
     assert (incident.step, incident.kind, incident.quantity) == (37, "nonfinite", "loss")
     assert [step.step for step in incident.steps] == list(range(38))

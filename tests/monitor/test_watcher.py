@@ -14,11 +14,11 @@ from typing import Any
 import loops
 import pytest
 import torch
-from conftest import watching
 from torch import Tensor, nn
 from torch.nn import functional
 
 import unvanish.monitor
+from conftest import watching
 from unvanish.diagnose import diagnose
 from unvanish.monitor import optimizers, watcher
 from unvanish.monitor.program import StepsReached

@@ -29,6 +29,8 @@ COMMANDS: dict[str, str] = {
     "runs": "runs",
     "compare": "compare",
     "tail": "tail",
+    "export": "export",
+    "merge": "merge",
     "demo": "demo",
 }
 

@@ -1,4 +1,7 @@
-"""A callback for pytorch-lightning: `Trainer(callbacks=[UnvanishCallback()])`."""
+"""A callback for pytorch-lightning: `Trainer(callbacks=[UnvanishCallback()])`.
+
+With `log=True` the trainer's own loggers get the numbers too.
+"""
 
 from __future__ import annotations
 
@@ -24,15 +27,18 @@ class UnvanishCallback(Callback):
     accumulation, unscaling and clipping.
     """
 
-    def __init__(self, **options: Any) -> None:
-        """`options` are those of `unvanish.monitor`."""
+    def __init__(self, *, log: bool = False, **options: Any) -> None:
+        """`log`: also to the trainer's loggers; `options` are those of `unvanish.monitor`."""
         self.monitor: Monitor | None = None
+        self._log = log
         self._options = options
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Attach, once the optimisers are there."""
         if trainer.optimizers:
-            self.monitor = attach(pl_module, trainer.optimizers, **self._options)
+            loggers = trainer.loggers if self._log else []
+            options = {**self._options, "sinks": [*self._options.get("sinks", ()), *loggers]}
+            self.monitor = attach(pl_module, trainer.optimizers, **options)
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         """Save the run."""

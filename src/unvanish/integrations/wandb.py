@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from unvanish.monitor.sinks import alarm_text
 from unvanish.records import Finding
 
 
@@ -30,7 +31,7 @@ class WandbSink:
 
     def alarm(self, step: int, finding: Finding) -> None:
         """Log the alarm, and send it as an alert."""
-        text = f"{finding.code}: {finding.title} {finding.remedy}"
+        text = alarm_text(finding)
         self._log(step, {"unvanish/alarm": text})
         self._run.alert(title=f"unvanish {finding.code}", text=text)
 

@@ -94,10 +94,11 @@ def predict(
 
 def _forward(steps: Sequence[Step], start: Signal | None) -> list[tuple[Effect, float]]:
     """Return each stage's effect, and how far a relative error of the start has grown before it."""
-    signal, grown = start, 1.0
+    signal, grown = _finite(start), 1.0
     found = []
     for step in steps:
         effect, after = step.stage.through(signal)
+        after = _finite(after)  # weights that are NaN leave nothing to predict from
         found.append((effect, grown))
         if after is None:
             signal, grown = step.measured, _NOTHING
@@ -105,6 +106,10 @@ def _forward(steps: Sequence[Step], start: Signal | None) -> list[tuple[Effect, 
             grown = max(grown * abs(effect.passes), _NOTHING) if signal is not None else _NOTHING
             signal = after
     return found
+
+
+def _finite(signal: Signal | None) -> Signal | None:
+    return signal if signal is not None and math.isfinite(signal.second) else None
 
 
 def _over_samples(variance: float, adjoint: float) -> float:

@@ -19,6 +19,7 @@ from unvanish.measure.names import unwrapped
 from unvanish.monitor.options import Level, MonitorOptions
 from unvanish.monitor.watchman import Monitor
 from unvanish.records import Finding, Incident
+from unvanish.store import RETENTION
 
 _attached: weakref.WeakSet[Monitor] = weakref.WeakSet()
 
@@ -35,6 +36,7 @@ def attach(
     on_incident: Callable[[Incident], object] | None = None,
     at: Collection[int] = (),
     save: bool = True,
+    retention: int | None = RETENTION,
     directory: Path | str | None = None,
 ) -> Monitor:
     """Watch `model` while `optimizer` (or several) trains it, and change nothing.
@@ -57,11 +59,14 @@ def attach(
             and fused layers opened, on a replay of the batch.
         overhead: share of the time that sampled steps may take; it is measured. None: no limit, and
             every multiple of `every` is sampled.
-        sinks: TensorBoard writers, W&B runs, or objects with write, alarm and close.
+        sinks: trackers' own objects (a TensorBoard writer, a W&B or MLflow run, a Path of JSON
+            lines, … see docs/monitor.md), or objects with write, alarm and close.
         on_alarm: called with each alarm. To end the training from it, raise SystemExit.
         on_incident: called with each incident (a spike, a step that is not finite), likewise.
         at: steps that are sampled in any case.
         save: keep the run in the store.
+        retention: samples of each quantity that are kept at full density, the newest ones; older
+            ones are thinned out, incidents are not. None: all are kept.
         directory: where `.unvanish` lies; None: the current directory.
 
     Raises:
@@ -78,6 +83,7 @@ def attach(
         on_incident=on_incident,
         at=frozenset(at),
         save=save,
+        retention=retention,
         directory=Path.cwd() if directory is None else Path(directory),
     )
     for known in [*_attached]:

@@ -21,7 +21,6 @@ from unvanish.diagnose.config import Config
 from unvanish.i18n import _
 from unvanish.measure.reduce import log10
 from unvanish.monitor.alarms import Alarms
-from unvanish.monitor.diary import readings_of
 from unvanish.monitor.flight import Arrived
 from unvanish.monitor.gauge import Levels
 from unvanish.monitor.journal import Journal
@@ -46,6 +45,7 @@ from unvanish.records import (
 )
 from unvanish.report.incidents import describe
 from unvanish.store import Batch
+from unvanish.store.derived import readings_of
 
 _INCIDENTS_MOST = 32  # the latest are kept
 _JUDGED_FIRST, _JUDGED_LAST = 2, 6  # traces that the rules are given while the run goes on
@@ -78,7 +78,7 @@ class Desk:
         self._device = "cpu"
         self.id = store.new_id()
         directory = options.directory / ".unvanish" if options.save and rank == 0 else None
-        self._journal = Journal(self.run(), directory, self.say)
+        self._journal = Journal(self.run(), directory, self.say, options.retention)
 
     def say(self, text: str) -> None:
         """Tell the user something about the monitor itself."""

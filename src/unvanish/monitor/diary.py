@@ -7,8 +7,9 @@ from dataclasses import replace
 
 from unvanish.monitor.journal import Journal
 from unvanish.monitor.lane import Lane
-from unvanish.records import ModelRun, Readings, Trace
+from unvanish.records import ModelRun
 from unvanish.store import Batch
+from unvanish.store.derived import readings_of
 
 
 class Diary:
@@ -44,35 +45,3 @@ class Diary:
     def close(self) -> None:
         """Let go of the store; whoever has the finished record saves it."""
         self._journal.close()
-
-
-def readings_of(trace: Trace) -> tuple[Readings, ...]:
-    """Return the numbers of a trace by quantity: of its layers, and of its parameters."""
-    rows = {
-        "level": [
-            (f"{row.module}#{row.call}", row.level_log10)
-            for row in trace.layers
-            if row.level_log10 is not None
-        ],
-        "gradient": [
-            (signal.name, signal.grad_log10)
-            for signal in trace.parameters
-            if signal.grad_log10 is not None
-        ],
-        "weight": [(signal.name, signal.weight_log10) for signal in trace.parameters],
-        "update": [
-            (signal.name, signal.update_ratio_log10)
-            for signal in trace.parameters
-            if signal.update_ratio_log10 is not None
-        ],
-    }
-    return tuple(
-        Readings(
-            quantity,
-            trace.step,
-            tuple(name for name, _ in pairs),
-            tuple(value for _, value in pairs),
-        )
-        for quantity, pairs in rows.items()
-        if pairs
-    )

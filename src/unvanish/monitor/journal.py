@@ -16,17 +16,25 @@ from unvanish.store import Batch, RunWriter
 _PATIENCE = 0.25  # seconds that a step may wait for another process that writes
 _KEPT = 64  # batches that wait while the store cannot be written
 _PAUSE = 2.0  # seconds between two writes of light looks
+_TOGETHER = 256  # of them at most, so that no step waits long
 
 
 class Journal:
     """Adds batches to one run; says once when it cannot, and once when it can again."""
 
-    def __init__(self, run: Run, directory: Path | None, say: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        run: Run,
+        directory: Path | None,
+        say: Callable[[str], None],
+        retention: int | None = store.RETENTION,
+    ) -> None:
         """`directory` None: nothing is written. `say` is given a line when something is wrong."""
         self.saved: Path | None = None
         self._run = run
         self._directory = directory
         self._say = say
+        self._retention = retention
         self._writer: RunWriter | None = None
         self._waiting: list[Batch] = []
         self._failed = False
@@ -34,11 +42,12 @@ class Journal:
         self._process = os.getpid()
 
     def add(self, batch: Batch, *, at_once: bool) -> None:
-        """Keep `batch`: now, or with others that come within two seconds."""
+        """Keep `batch`: now, or with others that come within two seconds (256 at most)."""
         if self._directory is None or os.getpid() != self._process:
             return
         self._waiting.append(batch)
-        if at_once or time.monotonic() - self._written > _PAUSE:
+        late = time.monotonic() - self._written > _PAUSE
+        if at_once or late or len(self._waiting) % _TOGETHER == 0:
             self.flush()
 
     def flush(self) -> None:
@@ -47,7 +56,9 @@ class Journal:
             return
         try:
             if self._writer is None:
-                self._writer = store.begin(self._run, self._directory, _PATIENCE)
+                self._writer = store.begin(
+                    self._run, self._directory, _PATIENCE, retention=self._retention
+                )
             for batch in _joined(self._waiting):
                 self._writer.add(batch)
         except (StorageError, NotOurFileError) as error:
@@ -84,6 +95,7 @@ class Journal:
 
     def _fail(self, error: Exception) -> None:
         del self._waiting[:-_KEPT]
+        self._written = time.monotonic()  # light looks wait as usual before they try again
         if not self._failed:
             self._failed = True
             self._say(
@@ -93,20 +105,18 @@ class Journal:
 
 def _joined(batches: Sequence[Batch]) -> list[Batch]:
     """Return one batch for each model, so that what waited is written together."""
-    joined: dict[int, Batch] = {}
+    by_model: dict[int, list[Batch]] = {}
     for batch in batches:
-        known = joined.get(batch.model)
-        joined[batch.model] = (
-            batch
-            if known is None
-            else Batch(
-                model=batch.model,
-                steps=known.steps + batch.steps,
-                readings=known.readings + batch.readings,
-                traces=known.traces + batch.traces,
-                facts=batch.facts or known.facts,
-                alarms=known.alarms + batch.alarms,
-                incidents=known.incidents + batch.incidents,
-            )
+        by_model.setdefault(batch.model, []).append(batch)
+    return [
+        Batch(
+            model=model,
+            steps=tuple(step for one in some for step in one.steps),
+            readings=tuple(reading for one in some for reading in one.readings),
+            traces=tuple(trace for one in some for trace in one.traces),
+            facts=next((one.facts for one in reversed(some) if one.facts is not None), None),
+            alarms=tuple(alarm for one in some for alarm in one.alarms),
+            incidents=tuple(incident for one in some for incident in one.incidents),
         )
-    return list(joined.values())
+        for model, some in by_model.items()
+    ]

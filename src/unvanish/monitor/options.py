@@ -10,6 +10,8 @@ from typing import Any, Literal, get_args
 from unvanish.errors import UnknownNameError
 from unvanish.i18n import _
 from unvanish.records import Finding, Incident
+from unvanish.store import RETENTION
+from unvanish.store.thinning import check_retention
 
 Level = Literal["cheap", "standard", "full"]
 
@@ -26,10 +28,12 @@ class MonitorOptions:
     on_incident: Callable[[Incident], object] | None = None
     at: frozenset[int] = frozenset()
     save: bool = True
+    retention: int | None = RETENTION
     directory: Path = field(default_factory=Path.cwd)
 
     def __post_init__(self) -> None:
-        """Raise UnknownNameError for a level that does not exist."""
+        """Raise UnknownNameError for a level that does not exist, UsageError for a retention."""
+        check_retention(self.retention)
         if self.level not in get_args(Level):
             raise UnknownNameError(
                 _("level of detail"),

@@ -24,6 +24,19 @@ _KNOWN = {
     "torch.utils.tensorboard": "unvanish.integrations.tensorboard:TensorBoardSink",
     "tensorboardX": "unvanish.integrations.tensorboard:TensorBoardSink",
     "wandb": "unvanish.integrations.wandb:WandbSink",
+    "mlflow": "unvanish.integrations.mlflow:MlflowSink",
+    "pathlib": "unvanish.integrations.jsonl:JsonlSink",
+    "opentelemetry": "unvanish.integrations.opentelemetry:OpenTelemetrySink",
+    "transformers.trainer": "unvanish.integrations.transformers_report:TransformersSink",
+    **dict.fromkeys(
+        (
+            "pytorch_lightning.loggers",
+            "lightning.pytorch.loggers",
+            "lightning_fabric.loggers",
+            "lightning.fabric.loggers",
+        ),
+        "unvanish.integrations.lightning_logger:LightningLoggerSink",
+    ),
 }
 
 
@@ -46,18 +59,24 @@ def adapted(given: Iterable[Any]) -> list[Sink]:
     return [one if isinstance(one, Sink) else _wrapper(one)(one) for one in given]
 
 
+def alarm_text(finding: Finding) -> str:
+    """Return an alarm as one line."""
+    return f"{finding.code}: {finding.title} {finding.remedy}"
+
+
 def _wrapper(given: Any) -> Callable[[Any], Sink]:
-    home = f"{type(given).__module__}."
+    # A user's own subclass of a known class will do too.
+    homes = [f"{kind.__module__}." for kind in type(given).__mro__]
     for module, target in _KNOWN.items():
-        if home.startswith(f"{module}."):
+        if any(home.startswith(f"{module}.") for home in homes):
             package, _colon, name = target.partition(":")
             wrapper: Callable[[Any], Sink] = getattr(importlib.import_module(package), name)
             return wrapper
     for entry in entry_points(group="unvanish.sinks"):
-        if home.startswith(f"{entry.name}."):
+        if any(home.startswith(f"{entry.name}.") for home in homes):
             loaded: Callable[[Any], Sink] = entry.load()
             return loaded
     raise UsageError(
         _("{type} is no sink").format(type=f"{type(given).__module__}.{type(given).__qualname__}"),
-        _("Give a TensorBoard writer, a W&B run, or an object with write, alarm and close."),
+        _("Give a tracker's own object, a Path of a .jsonl file, or write, alarm and close."),
     )

@@ -2,7 +2,13 @@
 
     contract.py   what any store promises
     schema.py     the tables of the database, and migrations
+    rows.py       what stands in a row of them
     database.py   the store in use: one SQLite file, `runs.db`
+    writer.py     adding to a run that goes on
+    pyramid.py    many samples as one, ever coarser
+    thinning.py   what is kept of a long run
+    overview.py   a long run in a bounded number of points
+    derived.py    numbers of a run of which only a record is there
     files.py      one run in a file of its own, `<id>.run`
     directory.py  both together: saving, finding, listing
     identity.py   names of runs
@@ -14,7 +20,16 @@ others read at the same time. Whatever may have written a record, reading it run
 
 from __future__ import annotations
 
-from unvanish.store.contract import Batch, Progress, RunStore, RunSummary, RunWriter
+from unvanish.store.contract import (
+    RETENTION,
+    STEPS,
+    Batch,
+    Overview,
+    Progress,
+    RunStore,
+    RunSummary,
+    RunWriter,
+)
 from unvanish.store.database import NAME as DATABASE
 from unvanish.store.database import Database
 from unvanish.store.directory import begin, database_of, load, runs, save
@@ -23,9 +38,12 @@ from unvanish.store.identity import new_id
 
 __all__ = [
     "DATABASE",
+    "RETENTION",
+    "STEPS",
     "SUFFIX",
     "Batch",
     "Database",
+    "Overview",
     "Progress",
     "RunStore",
     "RunSummary",

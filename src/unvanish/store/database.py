@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import datetime
+import itertools
 import os
 import platform
 import sqlite3
 import sys
 import time
-from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
-
-import msgspec
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from unvanish import codec
-from unvanish.errors import NotOurFileError, UnknownNameError
+from unvanish.errors import NotOurFileError, UnknownNameError, UsageError
 from unvanish.i18n import _
 from unvanish.records import (
     Ending,
@@ -30,12 +28,18 @@ from unvanish.records import (
     StepRecord,
     Trace,
 )
-from unvanish.store.contract import Batch, Progress, RunSummary, State
+from unvanish.store.contract import RETENTION, STEPS, Overview, Progress, RunSummary, State
+from unvanish.store.derived import of_step, quantities_in
+from unvanish.store.rows import Layouts, decoded, insert, readings, set_record
 from unvanish.store.schema import connect, storage_errors, transaction
+
+if TYPE_CHECKING:
+    from unvanish.store.writer import DatabaseWriter
 
 NAME = "runs.db"
 PATIENCE = 5.0  # seconds to wait for another process that writes
 _QUIET = 600.0  # seconds without an addition after which a run on another machine is given up
+_FIRST, _LAST = -(2**63), 2**63 - 1  # of all steps that SQLite can hold
 T = TypeVar("T")
 
 
@@ -47,9 +51,11 @@ class Database:
         self.file = directory / NAME
         self._patience = patience
 
-    def begin(self, run: Run) -> DatabaseWriter:
+    def begin(self, run: Run, *, retention: int | None = RETENTION) -> DatabaseWriter:
         """Start to record a run. See `RunStore.begin`."""
-        return DatabaseWriter(self.file, self._patience, run)
+        from unvanish.store.writer import DatabaseWriter
+
+        return DatabaseWriter(self.file, self._patience, run, retention)
 
     def save(self, run: Run) -> None:
         """Keep a finished run. See `RunStore.save`."""
@@ -59,8 +65,8 @@ class Database:
                 # What was read while it ran stays beside its record.
                 known = connection.execute("SELECT number FROM runs WHERE id = ?", (run.id,))
                 row = known.fetchone()
-                number = _insert(connection, run) if row is None else int(row[0])
-                _set_record(connection, number, run)
+                number = insert(connection, run) if row is None else int(row[0])
+                set_record(connection, number, run)
         finally:
             connection.close()
 
@@ -75,7 +81,7 @@ class Database:
             alarms = _added(connection, number, "alarm", Finding)
             incidents = _added(connection, number, "incident", Incident)
         return replace(
-            _decoded(head, Run),
+            decoded(head, Run),
             models=models,
             ending="running" if state == "running" else "killed",
             alarms=tuple(alarm for _number, _model, alarm in alarms),
@@ -94,34 +100,99 @@ class Database:
         return [self._summary(identity) for identity in self.ids()]
 
     def series(self, identity: str, quantity: str, model: int = 0) -> list[Readings]:
-        """Return one quantity at every step. See `RunStore.series`."""
+        """Return one quantity at every step that is kept. See `RunStore.series`."""
+        return [*self.samples(identity, quantity, model)]
+
+    def samples(
+        self,
+        identity: str,
+        quantity: str,
+        model: int = 0,
+        *,
+        first: int | None = None,
+        last: int | None = None,
+    ) -> Iterator[Readings]:
+        """Yield one quantity between two steps, in order, "steps" too; memory stays flat."""
         with self._reading() as connection:
             (number,) = _row(connection, identity, "number")
+            between = (_FIRST if first is None else first, _LAST if last is None else last)
+            if quantity == STEPS:
+                rows = connection.execute(
+                    "SELECT record FROM steps WHERE run = ? AND model = ?"
+                    " AND step BETWEEN ? AND ? ORDER BY step",
+                    (number, model, *between),
+                )
+                for (record,) in rows:
+                    yield of_step(decoded(record, StepRecord))
+                return
+            layouts = Layouts(connection, number)
             rows = connection.execute(
-                'SELECT step, names, "values" FROM readings JOIN layouts'
-                " ON layout = layouts.number WHERE readings.run = ? AND model = ?"
-                " AND quantity = ? ORDER BY step",
-                (number, model, quantity),
+                'SELECT step, layout, "values" FROM readings WHERE run = ? AND model = ?'
+                " AND quantity = ? AND step BETWEEN ? AND ? ORDER BY step",
+                (number, model, quantity, *between),
             )
-            return [_readings(quantity, step, names, blob) for step, names, blob in rows]
+            for step, layout, blob in rows:
+                yield readings(quantity, step, layouts.names(layout), blob)
+
+    def has_samples(self, identity: str) -> bool:
+        """Whether there is more of a run than a finished record."""
+        with self._reading() as connection:
+            (number,) = _row(connection, identity, "number")
+            return bool(quantities_of(connection, number) or [*_stepped(connection, number)])
+
+    def overview(
+        self,
+        identity: str,
+        quantity: str,
+        model: int = 0,
+        *,
+        points: int = 1000,
+        first: int | None = None,
+        last: int | None = None,
+    ) -> Overview:
+        """Return one quantity in at most `points` buckets. See `RunStore.overview`.
+
+        Raises UsageError for `points` below 1.
+        """
+        from unvanish.store.overview import View, of_record
+
+        if points < 1:
+            raise UsageError(
+                _("points must be at least 1, and is {points}").format(points=points),
+                _("Give the number of buckets that a plot can show."),
+            )
+        with self._reading() as connection:
+            (number,) = _row(connection, identity, "number")
+            found = View(connection, number, model, quantity).overview(points, first, last)
+        if found is not None:
+            return found
+        return of_record(self.load(identity), model, quantity, points, first, last)
+
+    def quantities(self, identity: str) -> list[tuple[int, str]]:
+        """Return what can be asked for. See `RunStore.quantities`."""
+        with self._reading() as connection:
+            (number,) = _row(connection, identity, "number")
+            found = quantities_of(connection, number)
+            found += [(model, STEPS) for model in _stepped(connection, number)]
+        if not any(quantity == STEPS for _model, quantity in found):  # only a record is there
+            found = [*{*found, *quantities_in(self.load(identity))}]
+        return sorted(found, key=lambda one: (one[0], one[1] != STEPS, one[1]))
 
     def progress(self, identity: str, mark: int = 0) -> Progress:
         """Return what was added after `mark`. See `RunStore.progress`."""
         with self._reading() as connection:
             number, head = _row(connection, identity, "number, head")
-            chunks = _added(connection, number, "steps", tuple[StepRecord, ...], mark)
+            steps = _steps(connection, number, mark)
             alarms = _added(connection, number, "alarm", Finding, mark)
             incidents = _added(connection, number, "incident", Incident, mark)
-            (newest,) = connection.execute(
-                "SELECT coalesce(max(number), ?) FROM additions WHERE run = ?", (mark, number)
-            ).fetchone()
+            numbers = [position for position, *_rest in (*steps, *alarms, *incidents)]
             return Progress(
                 id=identity,
                 state=_state(connection, number),
-                mark=newest,
-                command=_decoded(head, Run).command,
+                mark=max(numbers, default=mark),
+                command=decoded(head, Run).command,
                 models=tuple(facts.name for facts in _facts(connection, number).values()),
-                steps=tuple((model, step) for _number, model, steps in chunks for step in steps),
+                steps=tuple((model, step) for _number, model, step in steps),
                 readings=_newest_readings(connection, number),
                 alarms=tuple(alarm for _number, _model, alarm in alarms),
                 incidents=tuple(incident for _number, _model, incident in incidents),
@@ -148,7 +219,7 @@ class Database:
                 if record is not None:
                     known = codec.decode_head(record)
                     return RunSummary(identity, self.file, len(record), head=known, state=state)
-                run = replace(_decoded(head, Run), models=_models(connection, number))
+                run = replace(decoded(head, Run), models=_models(connection, number))
                 (written,) = _row(connection, identity, "written")
             except NotOurFileError as error:
                 size = len(record or head)
@@ -157,110 +228,6 @@ class Database:
         ending: Ending = "running" if state == "running" else "killed"
         known = codec.decode_head(codec.encode_run(replace(run, ending=ending, seconds=seconds)))
         return RunSummary(identity, self.file, len(head), head=known, state=state)
-
-
-class DatabaseWriter:
-    """A `RunWriter` with a connection of its own, which a forked child must not use."""
-
-    def __init__(self, file: Path, patience: float, run: Run) -> None:
-        """Open `file` and put down that `run` has begun. Raises StorageError."""
-        self.file = file
-        self._process = os.getpid()
-        self._layouts: dict[tuple[str, ...], int] = {}
-        self._connection = connect(file, patience=patience, write=True)
-        try:
-            with storage_errors(file), transaction(self._connection):
-                self._run = _insert(self._connection, run)
-        except BaseException:
-            self._connection.close()
-            raise
-
-    def add(self, batch: Batch) -> None:
-        """Keep `batch`. See `RunWriter.add`."""
-        if os.getpid() != self._process:
-            return
-        known = dict(self._layouts)
-        try:
-            with storage_errors(self.file), transaction(self._connection):
-                self._write(batch)
-        except BaseException:
-            self._layouts = known  # those that were rolled back are not in the file
-            raise
-
-    def finish(self, run: Run) -> None:
-        """Keep the finished record. See `RunWriter.finish`."""
-        if os.getpid() != self._process:
-            return
-        with storage_errors(self.file), transaction(self._connection):
-            _set_record(self._connection, self._run, run)
-
-    def close(self) -> None:
-        """Close the connection. See `RunWriter.close`."""
-        if os.getpid() == self._process:
-            self._connection.close()
-
-    def _write(self, batch: Batch) -> None:
-        execute = self._connection.execute
-        if batch.facts is not None:
-            execute(
-                "INSERT OR REPLACE INTO models VALUES (?, ?, ?)",
-                (self._run, batch.model, msgspec.msgpack.encode(batch.facts)),
-            )
-        additions: list[tuple[str, Any]] = [("steps", batch.steps)] if batch.steps else []
-        additions += [("trace", trace) for trace in batch.traces]
-        additions += [("alarm", alarm) for alarm in batch.alarms]
-        additions += [("incident", incident) for incident in batch.incidents]
-        self._connection.executemany(
-            "INSERT INTO additions (run, model, kind, record) VALUES (?, ?, ?, ?)",
-            [
-                (self._run, batch.model, kind, msgspec.msgpack.encode(record))
-                for kind, record in additions
-            ],
-        )
-        for reading in batch.readings:
-            execute(
-                "INSERT OR REPLACE INTO readings VALUES (?, ?, ?, ?, ?, ?)",
-                (
-                    self._run,
-                    batch.model,
-                    reading.quantity,
-                    reading.step,
-                    self._layout(reading.names),
-                    _blob(reading.values),
-                ),
-            )
-        execute("UPDATE runs SET written = ? WHERE number = ?", (time.time(), self._run))
-
-    def _layout(self, names: tuple[str, ...]) -> int:
-        """Return the number of a list of names, which is written once a run."""
-        number = self._layouts.get(names)
-        if number is None:
-            found = self._connection.execute(
-                "INSERT INTO layouts (run, names) VALUES (?, ?) RETURNING number",
-                (self._run, msgspec.msgpack.encode(names)),
-            ).fetchone()
-            number = self._layouts[names] = int(found[0])
-        return number
-
-
-def _insert(connection: sqlite3.Connection, run: Run) -> int:
-    """Add the row of `run`, without a record; return its number."""
-    head = msgspec.msgpack.encode(replace(run, models=(), alarms=(), incidents=()))
-    found = connection.execute(
-        "INSERT INTO runs (id, head, host, process, written) VALUES (?, ?, ?, ?, ?)"
-        " RETURNING number",
-        (run.id, head, platform.node(), os.getpid(), time.time()),
-    ).fetchone()
-    return int(found[0])
-
-
-def _set_record(connection: sqlite3.Connection, number: int, run: Run) -> None:
-    connection.execute(
-        "UPDATE runs SET record = ?, written = ? WHERE number = ?",
-        (codec.encode_run(run), time.time(), number),
-    )
-    # The record holds the traces; the readings of every step and the order of additions stay.
-    connection.execute("DELETE FROM additions WHERE run = ? AND kind = 'trace'", (number,))
 
 
 def _row(connection: sqlite3.Connection, identity: str, columns: str) -> Any:
@@ -298,18 +265,18 @@ def _facts(connection: sqlite3.Connection, number: int) -> dict[int, ModelRun]:
     rows = connection.execute(
         "SELECT model, facts FROM models WHERE run = ? ORDER BY model", (number,)
     )
-    return {model: _decoded(facts, ModelRun) for model, facts in rows}
+    return {model: decoded(facts, ModelRun) for model, facts in rows}
 
 
 def _models(connection: sqlite3.Connection, number: int) -> tuple[ModelRun, ...]:
     """Return the models of a run without an end, as far as it came."""
     traces = _added(connection, number, "trace", Trace)
-    chunks = _added(connection, number, "steps", tuple[StepRecord, ...])
+    steps = _steps(connection, number)
     return tuple(
         replace(
             facts,
             traces=tuple(trace for _n, owner, trace in traces if owner == model),
-            steps=tuple(step for _n, owner, steps in chunks if owner == model for step in steps),
+            steps=tuple(step for _n, owner, step in steps if owner == model),
         )
         for model, facts in _facts(connection, number).items()
     )
@@ -324,45 +291,63 @@ def _added(
         " ORDER BY number",
         (number, what, mark),
     )
-    return [(position, model, _decoded(record, kind)) for position, model, record in rows]
+    return [(position, model, decoded(record, kind)) for position, model, record in rows]
+
+
+def _steps(
+    connection: sqlite3.Connection, number: int, mark: int = 0
+) -> list[tuple[int, int, StepRecord]]:
+    """Return the steps added after `mark`: the number of the addition, the model, the record."""
+    # Schema 1 kept those of one addition in one row.
+    chunks = _added(connection, number, "steps", tuple[StepRecord, ...], mark)
+    found = [(position, model, step) for position, model, steps in chunks for step in steps]
+    for model in _stepped(connection, number):
+        rows = connection.execute(
+            "SELECT number, record FROM steps WHERE run = ? AND model = ? ORDER BY step DESC",
+            (number, model),
+        )  # the newest first, until they are known
+        fresh = itertools.takewhile(lambda row: row[0] > mark, rows)
+        found += [(position, model, decoded(record, StepRecord)) for position, record in fresh]
+    return sorted(found, key=lambda one: (one[0], one[2].step))
+
+
+def _stepped(connection: sqlite3.Connection, number: int) -> Iterator[int]:
+    """Yield the models that have steps. Each costs one look into the table."""
+    model = -1
+    while model is not None:
+        (model,) = connection.execute(
+            "SELECT min(model) FROM steps WHERE run = ? AND model > ?", (number, model)
+        ).fetchone()
+        if model is not None:
+            yield model
+
+
+def quantities_of(connection: sqlite3.Connection, number: int) -> list[tuple[int, str]]:
+    """Return what was read: (model, quantity), in order. Each costs one look into the index."""
+    found: list[tuple[int, str]] = []
+    while True:
+        row = connection.execute(
+            "SELECT model, quantity FROM readings WHERE run = ? AND (model, quantity) > (?, ?)"
+            " ORDER BY model, quantity LIMIT 1",
+            (number, *(found[-1] if found else (-1, ""))),
+        ).fetchone()
+        if row is None:
+            return found
+        found.append(row)
 
 
 def _newest_readings(
     connection: sqlite3.Connection, number: int
 ) -> tuple[tuple[int, Readings], ...]:
-    rows = connection.execute(
-        'SELECT model, quantity, max(step), names, "values" FROM readings JOIN layouts'
-        " ON layout = layouts.number WHERE readings.run = ? GROUP BY model, quantity",
-        (number,),
-    )
-    return tuple(
-        (model, _readings(quantity, step, names, blob))
-        for model, quantity, step, names, blob in rows
-    )
-
-
-def _decoded(data: bytes, kind: type[T]) -> T:
-    try:
-        return msgspec.msgpack.decode(data, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise NotOurFileError(
-            _("a record in the database is damaged ({error})").format(error=error),
-            _("Run again; other runs in the file can still be read."),
-        ) from error
-
-
-def _readings(quantity: str, step: int, names: bytes, blob: bytes) -> Readings:
-    values = array("f", blob)
-    if sys.byteorder == "big":
-        values.byteswap()
-    return Readings(quantity, step, _decoded(names, tuple[str, ...]), tuple(values))
-
-
-def _blob(values: Sequence[float]) -> bytes:
-    numbers = array("f", values)
-    if sys.byteorder == "big":
-        numbers.byteswap()
-    return numbers.tobytes()
+    newest, layouts = [], Layouts(connection, number)
+    for model, quantity in quantities_of(connection, number):
+        step, layout, blob = connection.execute(
+            'SELECT step, layout, "values" FROM readings WHERE run = ? AND model = ?'
+            " AND quantity = ? ORDER BY step DESC LIMIT 1",
+            (number, model, quantity),
+        ).fetchone()
+        newest.append((model, readings(quantity, step, layouts.names(layout), blob)))
+    return tuple(newest)
 
 
 def _started(run: Run) -> float:

@@ -10,7 +10,7 @@ from unvanish.errors import NotOurFileError, StorageError, UnknownNameError, Usa
 from unvanish.i18n import _
 from unvanish.records import Run
 from unvanish.store import files
-from unvanish.store.contract import RunSummary, RunWriter
+from unvanish.store.contract import RETENTION, RunSummary, RunWriter
 from unvanish.store.database import NAME, PATIENCE, Database
 from unvanish.store.schema import storage_errors
 
@@ -22,7 +22,7 @@ def save(run: Run, directory: Path) -> Path:
     Raises StorageError if neither can be written, UsageError for an unusable id.
     """
     files.check_id(run.id)
-    _make(directory)
+    make(directory)
     try:
         Database(directory).save(run)
     except (StorageError, NotOurFileError):
@@ -30,14 +30,21 @@ def save(run: Run, directory: Path) -> Path:
     return directory / NAME
 
 
-def begin(run: Run, directory: Path, patience: float = PATIENCE) -> RunWriter:
-    """Start to record a run that goes on, in `directory`. Raises StorageError.
+def begin(
+    run: Run,
+    directory: Path,
+    patience: float = PATIENCE,
+    *,
+    retention: int | None = RETENTION,
+) -> RunWriter:
+    """Start to record a run that goes on, in `directory`. Raises StorageError or UsageError.
 
-    `patience` is how long each addition may wait for another process that writes, in seconds.
+    `patience` is how long each addition may wait for another process that writes, in seconds;
+    `retention` as for `RunStore.begin`.
     """
     files.check_id(run.id)
-    _make(directory)
-    return Database(directory, patience).begin(run)
+    make(directory)
+    return Database(directory, patience).begin(run, retention=retention)
 
 
 def load(reference: str, directory: Path) -> Run:
@@ -46,7 +53,7 @@ def load(reference: str, directory: Path) -> Run:
     Raises UnknownNameError or UsageError if no run or several have that name, NotOurFileError if
     the record is damaged or of a newer version, StorageError if it cannot be read.
     """
-    where = _find(reference, directory)
+    where = find(reference, directory)
     if isinstance(where, Path):
         return files.read(where)
     database, identity = where
@@ -58,7 +65,7 @@ def database_of(reference: str, directory: Path) -> tuple[Database, str]:
 
     Raises UsageError for a run in a file of its own: it holds the end of a run only.
     """
-    where = _find(reference, directory)
+    where = find(reference, directory)
     if isinstance(where, Path):
         raise UsageError(
             _("{path} holds a finished run only").format(path=where),
@@ -73,8 +80,11 @@ def runs(directory: Path) -> list[RunSummary]:
     return sorted(found, key=lambda one: one.id, reverse=True)
 
 
-def _find(reference: str, directory: Path) -> Path | tuple[Database, str]:
-    """Return the file that holds a run alone, or the database that does and the run's id."""
+def find(reference: str, directory: Path) -> Path | tuple[Database, str]:
+    """Return the file that holds a run alone, or the database that does and the run's id.
+
+    Raises UnknownNameError or UsageError if no run or several have that name.
+    """
     as_path = Path(reference)
     if as_path.suffix == ".db" and as_path.is_file():
         return _newest(Database(as_path.parent), as_path)
@@ -133,7 +143,7 @@ def _list(ids: Iterable[str], most: int = 5) -> str:
     return ", ".join(names[:most]) + (", …" if len(names) > most else "")
 
 
-def _make(directory: Path) -> None:
+def make(directory: Path) -> None:
     """Make `directory` with a .gitignore of its own: runs are not for version control."""
     with storage_errors(directory):
         if directory.is_dir():

@@ -68,7 +68,48 @@ _FIRST = (
     """,
     "CREATE INDEX additions_of_run ON additions (run, number)",
 )
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST,)
+_SECOND = (
+    # A step has a row of its own, so that old ones can be thinned out.
+    """
+    CREATE TABLE steps (
+        run INTEGER NOT NULL REFERENCES runs ON DELETE CASCADE,
+        model INTEGER NOT NULL,
+        step INTEGER NOT NULL,
+        number INTEGER NOT NULL,       -- of one sequence with those of additions
+        record BLOB NOT NULL,          -- MessagePack of a StepRecord
+        PRIMARY KEY (run, model, step)
+    ) STRICT, WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE added (               -- of no fixed width, in the order of their numbers
+        run INTEGER NOT NULL REFERENCES runs ON DELETE CASCADE,
+        number INTEGER NOT NULL,       -- grows with every addition to the run
+        model INTEGER NOT NULL,
+        kind TEXT NOT NULL,            -- 'trace', 'alarm', 'incident'; of schema 1 also 'steps'
+        record BLOB NOT NULL,          -- MessagePack: a Trace, a Finding, ...
+        PRIMARY KEY (run, number)
+    ) STRICT
+    """,
+    "INSERT INTO added SELECT run, number, model, kind, record FROM additions",
+    "DROP TABLE additions",
+    "ALTER TABLE added RENAME TO additions",
+    """
+    CREATE TABLE buckets (             -- several samples as one; see pyramid.py
+        run INTEGER NOT NULL REFERENCES runs ON DELETE CASCADE,
+        model INTEGER NOT NULL,
+        quantity TEXT NOT NULL,        -- as of readings, or 'steps'
+        level INTEGER NOT NULL,        -- 4^level samples, from 1
+        first INTEGER NOT NULL,        -- step
+        last INTEGER NOT NULL,
+        count INTEGER NOT NULL,        -- samples
+        layout INTEGER NOT NULL REFERENCES layouts,
+        "values" BLOB NOT NULL,        -- float32: least, mean, greatest, each for each name
+        finite BLOB,                   -- int32 for each name: finite values; NULL: `count` of each
+        PRIMARY KEY (run, model, quantity, level, first)
+    ) STRICT
+    """,
+)
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _SECOND)
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -83,12 +124,27 @@ def connect(file: Path, *, patience: float, write: bool) -> sqlite3.Connection:
         connection = _open(file, patience, write)
     try:
         with storage_errors(file):
-            _bring_up_to_date(connection, file)
+            try:
+                _bring_up_to_date(connection, file)
+            except sqlite3.OperationalError as error:
+                if write or _code(error) != sqlite3.SQLITE_READONLY:
+                    raise
+                connection = _in_memory(connection)
+                _bring_up_to_date(connection, file)
             connection.execute("PRAGMA foreign_keys=ON")
+            connection.execute("PRAGMA trusted_schema=OFF")  # a file may come from anyone
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def _in_memory(connection: sqlite3.Connection) -> sqlite3.Connection:
+    """Return a copy that can be brought up to date where the file cannot be written."""
+    copy = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+    connection.backup(copy)
+    connection.close()
+    return copy
 
 
 def _open(file: Path, patience: float, write: bool) -> sqlite3.Connection:
@@ -194,14 +250,16 @@ def _of_the_disk(path: Path, error: OSError) -> StorageError:
 
 
 def _is_busy(error: sqlite3.OperationalError) -> bool:
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    return code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+    return _code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
+
+def _code(error: sqlite3.OperationalError) -> int:
+    return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
 
 
 def _remedy(error: sqlite3.OperationalError) -> str:
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if _is_busy(error):
         return _("Another process holds it; end that one, or try again.")
-    if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
+    if _code(error) in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
         return _("Free some space there, or start from a directory on another disk.")
     return _("Check its permissions, or start from a directory that can be written.")

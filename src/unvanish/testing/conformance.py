@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from unvanish import codec
@@ -31,7 +33,7 @@ from unvanish.records import (
     Trace,
     Where,
 )
-from unvanish.store.contract import Batch, RunStore
+from unvanish.store.contract import Batch, RunStore, RunWriter
 
 _ID = "20260101-000000-00000000"
 _FINDING = Finding(
@@ -74,6 +76,15 @@ def example_batch(step: int, *, model: int = 0) -> Batch:
 
 def _same(one: Run, other: Run) -> bool:
     return codec.encode_run(one) == codec.encode_run(other)  # NaN differs from itself
+
+
+def _add_samples(writer: RunWriter, steps: Iterable[int]) -> None:
+    """Add step / 1000 for "a" and "b", but for a spike of "a" at 321 and a zero of "b" at 500."""
+    for step in steps:
+        first = 100.0 if step == 321 else step / 1000
+        second = -math.inf if step == 500 else step / 1000
+        reading = Readings("gradient", step, ("a", "b"), (first, second))
+        writer.add(Batch(steps=(StepRecord(step, 1.0),), readings=(reading,)))
 
 
 class StoreConformance(ABC):
@@ -146,6 +157,91 @@ class StoreConformance(ABC):
         writer.add(Batch(readings=(Readings("weight", 1, ("a", "b"), (1.0, 2.0)),)))
         writer.close()
         assert [one.names for one in store.series(_ID, "weight")] == [("a",), ("a", "b")]
+
+    def test_of_a_long_run_the_newest_samples_are_kept_and_older_ones_thinned(
+        self, store: RunStore
+    ) -> None:
+        added = 2000
+        writer = store.begin(example_run(), retention=64)
+        incident = Incident(step=7, seen_at=7, kind="nonfinite", quantity="loss", value=math.nan)
+        writer.add(
+            Batch(facts=ModelRun("net", "Net", ()), alarms=(_FINDING,), incidents=(incident,))
+        )
+        _add_samples(writer, range(added))
+        for steps in (
+            [one.step for one in store.series(_ID, "gradient")],
+            [one.step for one in store.load(_ID).models[0].steps],
+        ):
+            assert steps[-64:] == list(range(added - 64, added))
+            assert steps[0] == 0
+            # 64, then three quarters of 64 more each time that the age is four times greater, and
+            # what waits to be taken out together.
+            assert len(steps) <= 600
+            assert max(np.diff(steps)) <= added / 8  # no part of the run is lost
+        run = store.load(_ID)
+        assert (len(run.alarms), run.incidents[0].step) == (1, 7)
+        writer.close()
+
+    def test_without_retention_all_is_kept(self, store: RunStore) -> None:
+        writer = store.begin(example_run(), retention=None)
+        _add_samples(writer, range(600))
+        writer.close()
+        assert [one.step for one in store.series(_ID, "gradient")] == list(range(600))
+
+    def test_an_overview_has_all_of_a_thinned_run(self, store: RunStore) -> None:
+        writer = store.begin(example_run(), retention=64)
+        _add_samples(writer, range(1003))
+        found = store.overview(_ID, "gradient", points=50)
+        assert found.names == ("a", "b")
+        assert 12 <= len(found.first) <= 50
+        assert (found.first[0], found.last[-1], found.count.sum()) == (0, 1002, 1003)
+        assert (found.first[1:] > found.last[:-1]).all()
+        # The spike of one step is seen, and where a gradient was exactly zero.
+        (spike,) = np.flatnonzero(found.high[:, 0] == 100)
+        assert found.first[spike] <= 321 <= found.last[spike]
+        (zero,) = np.flatnonzero(found.low[:, 1] == -np.inf)
+        assert found.first[zero] <= 500 <= found.last[zero]
+        # Values are step / 1000, of which float32 keeps 24 bits; the mean is of finite ones.
+        values = np.delete(np.arange(1003), 321) / 1000
+        weights = found.count - (np.arange(len(found.count)) == spike)
+        usual = (found.mean[:, 0] * found.count - 100 * (found.high[:, 0] == 100)) / weights
+        assert np.average(usual, weights=weights) == pytest.approx(values.mean(), rel=1e-5)
+        writer.close()
+
+    def test_an_overview_of_a_part_is_finer(self, store: RunStore) -> None:
+        writer = store.begin(example_run(), retention=64)
+        _add_samples(writer, range(1003))
+        writer.close()
+        recent = store.overview(_ID, "gradient", points=50, first=980, last=1000)
+        assert recent.first.tolist() == list(range(980, 1001))
+        assert recent.mean[:, 0] == pytest.approx(np.arange(980, 1001) / 1000)
+        old = store.overview(_ID, "gradient", points=50, first=100, last=200)
+        assert old.first[0] <= 100
+        assert old.last[-1] >= 200
+        assert old.count.sum() < 400
+
+    def test_an_overview_of_steps_has_their_numbers(self, store: RunStore) -> None:
+        writer = store.begin(example_run())
+        for step in range(40):
+            loss = math.nan if step == 17 else 3.0
+            gradient = -1.0 if step % 2 else None
+            record = StepRecord(step, loss, lr=(0.5,), gradient_log10=gradient)
+            writer.add(Batch(facts=ModelRun("net", "Net", ()), steps=(record,)))
+        writer.close()
+        assert store.quantities(_ID) == [(0, "steps")]
+        found = store.overview(_ID, "steps", points=10)
+        column = {name: found.names.index(name) for name in ("loss", "gradient", "clip", "lr/0")}
+        (bad,) = np.flatnonzero(found.high[:, column["loss"]] == np.inf)
+        assert found.first[bad] <= 17 <= found.last[bad]
+        assert (found.mean[:, column["loss"]] == 3.0).all()
+        assert (found.mean[:, column["gradient"]] == -1.0).all()
+        assert np.isnan(found.high[:, column["clip"]]).all()
+        assert (found.low[:, column["lr/0"]] == 0.5).all()
+
+    def test_an_overview_of_what_was_never_read_is_empty(self, store: RunStore) -> None:
+        store.save(example_run())
+        found = store.overview(_ID, "gradient")
+        assert (found.names, found.low.shape) == ((), (0, 0))
 
     def test_models_of_one_run_are_kept_apart(self, store: RunStore) -> None:
         writer = store.begin(example_run())
