@@ -10,6 +10,7 @@ import math
 import re
 from typing import Any
 
+from unvanish.measure.sharding import emptied
 from unvanish.records import Factor
 
 _NAMES: dict[Factor, str] = {
@@ -139,8 +140,10 @@ def activation_of(name: str, node: Any) -> tuple[str | None, float | None]:
         return activation, float(node._saved_negative_slope)
     if activation == "rrelu":
         return activation, (float(node._saved_lower) + float(node._saved_upper)) / 2
-    if activation == "prelu" and node._saved_weight.device.type == "cpu":
-        return activation, float(node._saved_weight.mean())
+    if activation == "prelu":
+        weight = node._saved_weight
+        readable = weight.device.type == "cpu" and not emptied(weight)
+        return activation, float(weight.mean()) if readable else None
     if activation == "threshold":
         return activation, 0.0 if float(node._saved_threshold) == 0.0 else None
     if activation == "gelu" and getattr(node, "_saved_approximate", "none") == "tanh":

@@ -15,6 +15,7 @@ from weakref import WeakKeyDictionary, ref
 from torch import nn
 
 from unvanish.measure.calls import ModuleCall
+from unvanish.measure.sharding import plain_class
 
 _WRAPPERS = {
     "DistributedDataParallel": "module",
@@ -85,7 +86,7 @@ class NameBook:
         if given:
             return given
         # Several models of one class and without a name of their own are numbered as they come.
-        kind = type(root).__name__
+        kind = plain_class(root)
         numbers = self._numbers.setdefault(kind, WeakKeyDictionary())
         number = numbers.setdefault(root, 1 + max(numbers.values(), default=0))
         return kind if number == 1 else f"{kind} {number}"

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from unvanish.measure import NameBook, PendingTrace
+from unvanish.measure.sharding import plain_class
 from unvanish.monitor.losses import StepHistory, arrive
 from unvanish.monitor.optimizers import ids_of, not_finite
 from unvanish.records import (
@@ -95,7 +96,7 @@ class Lane:
         ] or list(pending.models)
         if not self.name:
             self.name = " + ".join(names.root_name(model) for model in own)
-            self.type = " + ".join(type(model).__name__ for model in own)
+            self.type = " + ".join(map(plain_class, own))
 
     def _see_parameters(
         self,
@@ -116,7 +117,7 @@ class Lane:
             self.parameters[name] = ParameterFacts(
                 name=name,
                 module=name.rpartition(".")[0],
-                type=type(owner).__name__,
+                type=plain_class(owner),
                 numel=parameter.numel(),
                 requires_grad=parameter.requires_grad or bool(known and known.requires_grad),
                 registered=names.is_registered(owner),

@@ -23,6 +23,7 @@ from torch.optim import Optimizer
 from unvanish.diagnose.config import load_config
 from unvanish.i18n import _
 from unvanish.measure import BackwardTracer
+from unvanish.measure.sharding import plain_class
 from unvanish.monitor import stepping
 from unvanish.monitor.cadence import Cadence, Look
 from unvanish.monitor.clipping import Clipping
@@ -98,8 +99,8 @@ class Monitor:
         self._off: set[str] = set()
         self._cadence = Cadence(options.every, options.overhead, options.at)
         self._lane = Lane(optimizers=[*self._optimizers])
-        self._lane.name = script_name(model) or type(model).__name__
-        self._lane.type = type(model).__name__
+        self._lane.name = script_name(model) or plain_class(model)
+        self._lane.type = plain_class(model)
         self._lane.optimizer = facts_of(optimizers[0])
         self._gauge = Gauge(model)
         self._sampler = Sampler(self._lane, replay=options.level == "full")
