@@ -51,7 +51,8 @@ _NAMES: dict[Factor, str] = {
         UpsampleNearest2D UpsampleNearest3D UpsampleBilinear2D UpsampleBicubic2D UpsampleLinear1D
         UpsampleTrilinear3D GridSampler2D GridSampler3D Tril Triu Real Imag ViewAsReal ViewAsComplex
         Complex Im2Col Col2Im Identity Detach Fill MaskedScatter ChannelShuffle Lift Values
-        PackPaddedSequence UnsafeChunk Movedim Swapaxes Flatten Conj
+        PackPaddedSequence UnsafeChunk Movedim Swapaxes Flatten Conj RegisterPostBackwardFunction
+        _DDPSink
     """,
     "merge": """
         Add Sub Rsub Cat Stack Addcmul Addcdiv Scatter ScatterAdd IndexAdd IndexPut IndexCopy

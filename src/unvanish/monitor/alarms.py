@@ -31,7 +31,7 @@ class Alarms:
 
     def judge(self, diagnosis: Diagnosis) -> list[Finding]:
         """Return the findings of this look that are new alarms."""
-        present = {_key(finding): finding for finding in _leading(diagnosis.findings)}
+        present = {cause_of(finding): finding for finding in _leading(diagnosis.findings)}
         for key in present:
             self._causes.setdefault(key, _Cause())
         raised = []
@@ -59,7 +59,8 @@ def _leading(findings: Sequence[Finding]) -> list[Finding]:
     ]
 
 
-def _key(finding: Finding) -> tuple[str, str, str | None]:
+def cause_of(finding: Finding) -> tuple[str, str, str | None]:
+    """Return what makes two findings one alarm."""
     # Once something is not finite, all is: where it is seen next is no cause of its own.
     module = None if finding.verdict == "non-finite" else finding.where.module
     return finding.code, finding.model, module

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import datetime
-import os
 import platform
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -20,17 +19,20 @@ from unvanish.diagnose import diagnose
 from unvanish.diagnose.config import Config
 from unvanish.i18n import _
 from unvanish.measure.reduce import log10
-from unvanish.monitor.alarms import Alarms
+from unvanish.monitor.alarms import Alarms, cause_of
+from unvanish.monitor.convoy import Convoy, Sample
 from unvanish.monitor.diary import readings_of
 from unvanish.monitor.flight import Arrived
 from unvanish.monitor.gauge import Levels
 from unvanish.monitor.journal import Journal
 from unvanish.monitor.lane import Lane, gradient_state
 from unvanish.monitor.options import MonitorOptions
+from unvanish.monitor.peers import Notice, Peers, RankSignal, readings_of_ranks
 from unvanish.monitor.program import Outcome
+from unvanish.monitor.ranks import place
 from unvanish.monitor.recent import History, Recent
 from unvanish.monitor.sinks import Sink, adapted
-from unvanish.monitor.voice import warn
+from unvanish.monitor.voice import LOGGER, warn
 from unvanish.records import (
     Diagnosis,
     Environment,
@@ -72,18 +74,89 @@ class Desk:
         self._recent = Recent()
         self._alarms = Alarms()
         self._dead: Mapping[str, float] = {}
+        self._convoy: Convoy | None = None
+        self._peers = Peers()
+        self._proposed: list[Finding] = []  # alarms of ours that the ranks have not heard
         self._sinks: list[Sink] = adapted(options.sinks)
+        if rank:
+            self._sinks.clear()  # one rank writes
         self._created = datetime.datetime.now(datetime.UTC)
         self._started = time.monotonic()
         self._device = "cpu"
-        self.id = store.new_id()
+        self.id = options.id or store.new_id()
         directory = options.directory / ".unvanish" if options.save and rank == 0 else None
         self._journal = Journal(self.run(), directory, self.say)
 
-    def say(self, text: str) -> None:
-        """Tell the user something about the monitor itself."""
+    def say(self, text: str, *, own: bool = False) -> None:
+        """Tell the user something about the monitor itself.
+
+        Of several ranks the first speaks, and another only of what is its `own`.
+        """
         self.notes.append(text)
-        warn(_("unvanish: {text}").format(text=text))
+        if own and self._rank:
+            text = _("rank {rank}: {text}").format(rank=self._rank, text=text)
+        self._speak(text, own=own)
+
+    def _speak(self, text: str, *, own: bool = False) -> None:
+        if self._rank and not own:
+            LOGGER.info(text)
+        elif self._options.say is not None:
+            self._options.say(text)
+        else:
+            warn(_("unvanish: {text}").format(text=text))
+
+    # --- other ranks ---------------------------------------------------------------------------
+
+    def joins(self, convoy: Convoy) -> None:
+        """Share alarms with the other ranks from here on."""
+        self._convoy = convoy
+
+    @property
+    def ranks(self) -> tuple[RankSignal, ...]:
+        """What was known of each rank at the latest sample."""
+        return self._peers.signals
+
+    def heed(self, sample: Sample) -> None:
+        """Take in what all ranks know of a sample; raise what any of them has found."""
+        for line in self._peers.see(sample):
+            self.say(line)
+        self._proposed.clear()
+        for rank, notice in self._peers.notices(sample):
+            if notice.incident is not None and rank != self._rank:
+                self._hear_incident(notice.incident)
+            if notice.finding is not None:
+                self._hear_alarm(rank, sample.step, notice.finding)
+
+    def _hear_alarm(self, rank: int, step: int, finding: Finding) -> None:
+        if cause_of(finding) in map(cause_of, self.alarms):
+            return  # another rank was first
+        if rank:
+            title = _("rank {rank}: {text}").format(rank=rank, text=finding.title)
+            finding = replace(finding, title=title)
+        self.alarms.append(finding)
+        self._keep(Batch(alarms=(finding,)))
+        self._raise(step, finding)
+
+    def _hear_incident(self, incident: Incident) -> None:
+        if any((one.step, one.kind) == (incident.step, incident.kind) for one in self.incidents):
+            return
+        self._keep(Batch(incidents=(incident,)))
+        self._report(incident)
+
+    def _keep(self, batch: Batch) -> None:
+        self._attempt("saving", lambda: self._journal.add(batch, at_once=True))
+
+    def _tell(self, raised: Sequence[Finding], incident: Incident | None) -> bool:
+        """Tell all ranks; return whether there are others, who raise alarms together with us."""
+        convoy = self._convoy
+        if convoy is None or not convoy.together:
+            return False
+        if incident is not None:
+            convoy.post(Notice(incident=incident).encoded())
+        for finding in raised:
+            convoy.post(Notice(finding=finding).encoded())
+        self._proposed += raised
+        return True
 
     # --- what arrives --------------------------------------------------------------------------
 
@@ -98,23 +171,28 @@ class Desk:
             self._note_parameters(levels, trace, model)
         self._dead = arrived.always_dead or self._dead
         readings = _readings(record.step, levels, trace)
+        if arrived.sample is not None:
+            readings += readings_of_ranks(arrived.sample)
         self._recent.saw(readings, () if trace is None else (trace,))
         incident = self._add(record, levels, seen_at) if step.losses else None
-        raised = self._attempt("alarms", self._judge) if sampled else None
+        raised = (self._attempt("alarms", self._judge) if sampled else None) or []
         if incident is not None:
             self._report(incident)
+        if self._tell(raised, incident):
+            raised = []
+        self.alarms += raised
         batch = Batch(
             steps=(record,) if step.losses else (),
             readings=readings,
             traces=() if trace is None else (trace,),
             facts=self._model(()) if sampled else None,
-            alarms=tuple(raised or ()),
+            alarms=tuple(raised),
             incidents=() if incident is None else (incident,),
         )
         at_once = sampled or incident is not None
         self._attempt("saving", lambda: self._journal.add(batch, at_once=at_once))
         self._write(record, readings, sampled=sampled)
-        for finding in raised or ():
+        for finding in raised:
             self._raise(record.step, finding)
         return bool(raised) or incident is not None
 
@@ -157,14 +235,12 @@ class Desk:
             broken = [trace for trace in middle if trace.nonfinite is not None]
             traces = [*traces[:_JUDGED_FIRST], *broken[:1], *traces[-_JUDGED_LAST:]]
         run = replace(self.run(), models=(self._model(tuple(traces), self._history.steps()),))
-        raised = self._alarms.judge(diagnose(run, self._config))
-        self.alarms += raised
-        return raised
+        return self._alarms.judge(diagnose(run, self._config))
 
     def _raise(self, step: int, finding: Finding) -> None:
         """Tell of an alarm: as a warning, in the log, to the sinks, to the user's function."""
-        warn(
-            _("unvanish: step {step}: {code}: {title} {remedy}").format(
+        self._speak(
+            _("step {step}: {code}: {title} {remedy}").format(
                 step=step, code=finding.code, title=finding.title, remedy=finding.remedy
             )
         )
@@ -177,7 +253,7 @@ class Desk:
     def _report(self, incident: Incident) -> None:
         self.incidents.append(incident)
         del self.incidents[:-_INCIDENTS_MOST]
-        warn(_("unvanish: {text}").format(text=describe(incident)))
+        self._speak(describe(incident))
 
     def _write(self, record: StepRecord, readings: tuple[Readings, ...], *, sampled: bool) -> None:
         if not self._sinks or not readings:
@@ -201,7 +277,8 @@ class Desk:
             self.say(
                 _("{sink} gets no more ({error})").format(
                     sink=type(sink).__name__, error=f"{type(error).__name__}: {error}"
-                )
+                ),
+                own=True,
             )
 
     # --- the record ----------------------------------------------------------------------------
@@ -217,9 +294,9 @@ class Desk:
         models = (self._model(tuple(lane.traces), self._history.steps()),) if lane.traces else ()
         return Run(
             id=self.id,
-            kind="monitor",
+            kind=self._options.kind,
             created=self._created.isoformat(timespec="seconds"),
-            command=tuple(sys.argv),
+            command=tuple(sys.argv) if self._options.command is None else self._options.command,
             directory=str(self._options.directory),
             tool_version=__version__,
             environment=Environment(
@@ -227,7 +304,7 @@ class Desk:
                 torch=str(torch.__version__),
                 platform=platform.platform(),
                 device=self._device,
-                distributed=_distributed(self._rank),
+                distributed=_distributed(),
             ),
             models=models,
             ending=ended.ending,
@@ -245,6 +322,10 @@ class Desk:
 
     def finish(self, outcome: Outcome) -> None:
         """Save the finished record, and let the sinks finish."""
+        for finding in self._proposed:  # nobody is left to raise them with
+            self.alarms.append(finding)
+            self._raise(finding.step or 0, finding)
+        self._proposed = []
         run = self.run(outcome)
         self.saved = self._attempt("saving", lambda: self._journal.finish(run))
         for sink in [*self._sinks]:
@@ -316,6 +397,6 @@ def _type_of(model: nn.Module, path: str) -> str:
         return ""
 
 
-def _distributed(rank: int) -> str | None:
-    ranks = os.environ.get("WORLD_SIZE", "1")
-    return f"rank {rank} of {ranks}" if ranks != "1" else None
+def _distributed() -> str | None:
+    here = place()
+    return f"rank {here.rank} of {here.ranks}" if here.ranks > 1 else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import weakref
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
@@ -87,6 +87,20 @@ class Lane:
                 if position % 2 == 0 or one.nonfinite is not None
             ]
             self.traces = [*kept, *latest]
+
+    def restate(self, seen: Trace, whole: Trace) -> None:
+        """Put `whole` in the place of a trace that was seen, where its parameters are stated anew.
+
+        The facts of its parameters follow.
+        """
+        self.traces = [whole if one is seen else one for one in self.traces]
+        for signal in whole.parameters:
+            known = self.parameters.get(signal.name)
+            if known is not None:
+                state = min(gradient_state(signal), known.gradient, key=_BEST_FIRST.index)
+                self.parameters[signal.name] = replace(
+                    known, weight_log10=signal.weight_log10, gradient=state
+                )
 
     def _see_models(self, pending: PendingTrace, names: NameBook, held: frozenset[int]) -> None:
         own = [
