@@ -53,7 +53,7 @@ class NameBook:
         if not unknown:
             return
         tops = [call.module for call in unknown if call.parent is None]
-        for root in dict.fromkeys(_outermost(unwrapped(module)) for module in tops):
+        for root in dict.fromkeys(outermost(unwrapped(module)) for module in tops):
             for path, module in root.named_modules():
                 self._places.setdefault(module, (ref(root), path))
         for call in unknown:
@@ -126,7 +126,7 @@ def _attribute_holding(holder: nn.Module, module: nn.Module) -> str | None:
     return None
 
 
-def _outermost(module: nn.Module) -> nn.Module:
+def outermost(module: nn.Module) -> nn.Module:
     """Return the outermost module that holds `module`: a LightningModule calls its parts itself.
 
     Looks through live modules once for each new root; wrappers do not count as holders.

@@ -29,7 +29,7 @@ from unvanish.monitor.lane import Lane, gradient_state
 from unvanish.monitor.options import MonitorOptions
 from unvanish.monitor.peers import Notice, Peers, RankSignal, readings_of_ranks
 from unvanish.monitor.program import Outcome
-from unvanish.monitor.ranks import place
+from unvanish.monitor.ranks import Place, place
 from unvanish.monitor.recent import History, Recent
 from unvanish.monitor.sinks import Sink, adapted
 from unvanish.monitor.voice import LOGGER, warn
@@ -74,6 +74,7 @@ class Desk:
         self._recent = Recent()
         self._alarms = Alarms()
         self._dead: Mapping[str, float] = {}
+        self._place = place()
         self._convoy: Convoy | None = None
         self._peers = Peers()
         self._proposed: list[Finding] = []  # alarms of ours that the ranks have not heard
@@ -107,9 +108,16 @@ class Desk:
 
     # --- other ranks ---------------------------------------------------------------------------
 
-    def joins(self, convoy: Convoy) -> None:
+    def joins(self, convoy: Convoy, here: Place) -> None:
         """Share alarms with the other ranks from here on."""
-        self._convoy = convoy
+        self._convoy, self._place = convoy, here
+        if convoy.together:
+            self.notes.append(
+                _(
+                    "losses and traces are of the share of each batch that rank {rank} had;"
+                    " gradients, weights and updates are of all {ranks} ranks"
+                ).format(rank=here.rank, ranks=here.ranks)
+            )
 
     @property
     def ranks(self) -> tuple[RankSignal, ...]:
@@ -290,7 +298,7 @@ class Desk:
     def run(self, outcome: Outcome | None = None) -> Run:
         """Return what is known so far as a record."""
         ended = outcome or Outcome("finished", 0)
-        lane = self._lane
+        lane, here = self._lane, self._place
         models = (self._model(tuple(lane.traces), self._history.steps()),) if lane.traces else ()
         return Run(
             id=self.id,
@@ -304,7 +312,7 @@ class Desk:
                 torch=str(torch.__version__),
                 platform=platform.platform(),
                 device=self._device,
-                distributed=_distributed(),
+                distributed=f"rank {here.rank} of {here.ranks}" if here.ranks > 1 else None,
             ),
             models=models,
             ending=ended.ending,
@@ -395,8 +403,3 @@ def _type_of(model: nn.Module, path: str) -> str:
         return type(model.get_submodule(path)).__name__
     except AttributeError:
         return ""
-
-
-def _distributed() -> str | None:
-    here = place()
-    return f"rank {here.rank} of {here.ranks}" if here.ranks > 1 else None

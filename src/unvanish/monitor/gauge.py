@@ -116,9 +116,7 @@ class Gauge:
 
     def learn(self, model: nn.Module) -> None:
         """Look up the names of the parameters: some may have been added."""
-        self._names = {
-            id(parameter): name for name, parameter in named_parameters(model)
-        }
+        self._names = {id(parameter): name for name, parameter in named_parameters(model)}
         self.spread = any(is_spread(parameter) for _, parameter in named_parameters(model))
         self._signature = None
 

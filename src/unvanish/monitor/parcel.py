@@ -100,9 +100,7 @@ class Layout:
         return rows, {name: self._part(rest) for name in self.names}
 
     def _part(self, numbers: Iterator[float]) -> Part:
-        norms = [
-            self._norm([next(numbers) for _lane in range(self._lanes)]) for _norm in _NORMS
-        ]
+        norms = [self._norm([next(numbers) for _lane in range(self._lanes)]) for _norm in _NORMS]
         return Part(*norms, *(next(numbers) for _count in _COUNTS))
 
     def _squares(self, norm: float) -> list[float]:

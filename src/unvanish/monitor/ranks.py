@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, distributed
 
 _PAUSE = 0.02  # seconds between two looks at the store while the ranks come together
+_assumed: Place | None = None
 _joined = 0  # how often this process joined: ranks run the same program, so it is their common name
 
 
@@ -36,10 +37,18 @@ class Place:
     ranks: int
 
 
+def assume(place: Place) -> None:
+    """Take this for the process's place until torch.distributed knows better."""
+    global _assumed
+    _assumed = place
+
+
 def place() -> Place:
     """Return this process's place: as torch.distributed knows it, else as torchrun says."""
     if distributed.is_available() and distributed.is_initialized():
         return Place(distributed.get_rank(), distributed.get_world_size())
+    if _assumed is not None:
+        return _assumed
     try:
         return Place(int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1")))
     except ValueError:

@@ -205,15 +205,19 @@ class Monitor:
 
     def close(self, error: BaseException | None = None) -> None:
         """Stop watching and save the run; `error` is what ended the training. May be repeated."""
+        self.finish(outcome_of(error))
+
+    def finish(self, outcome: Outcome) -> None:
+        """Do as `close` does, where it is known how the training ended."""
         with self.lock:
             if self.closed:
                 self._dismiss()
                 return
             self._attempt("reading", self._read_all)
-            patience = _PATIENCE if error is None else _PATIENCE_AFTER_ERROR
+            patience = _PATIENCE if outcome.error is None else _PATIENCE_AFTER_ERROR
             self._attempt("reading", lambda: self._leave_ranks(patience))
             self._take_off()
-            self._end(outcome_of(error))
+            self._end(outcome)
 
     def _leave_ranks(self, patience: float) -> None:
         if self._convoy is not None:
@@ -577,7 +581,7 @@ class Monitor:
             self._options.timeout,
             self._desk.say,
         )
-        self._desk.joins(self._convoy)
+        self._desk.joins(self._convoy, here)
 
     def _finished(self, step: Step) -> bool:
         assert step.look is not None

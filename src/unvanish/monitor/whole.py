@@ -107,7 +107,9 @@ def restated(trace: Trace, levels: Levels | None, spread: Collection[str]) -> Tr
     for signal in signals:
         owned.setdefault(signal.name.rpartition(".")[0], []).append(signal)
     bare = {name.rpartition(".")[0] for name in gone}
-    layers = [_layer(layer, owned.get(layer.module), layer.module in bare) for layer in trace.layers]
+    layers = [
+        _layer(layer, owned.get(layer.module), layer.module in bare) for layer in trace.layers
+    ]
     return replace(trace, parameters=tuple(signals), layers=tuple(layers))
 
 
