@@ -119,8 +119,8 @@ class Convoy:
             return ()
         try:
             for rank, row in enumerate(rows):
-                for number in range(self._heard[rank], int(row.messages)):
-                    found.append((rank, self._ranks.fetch(rank, number)))
+                new = range(self._heard[rank], int(row.messages))
+                found += [(rank, self._ranks.fetch(rank, number)) for number in new]
                 self._heard[rank] = int(row.messages)
         except Exception as error:  # of c10d
             self._part(str(error))
