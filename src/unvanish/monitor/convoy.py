@@ -109,7 +109,7 @@ class Convoy:
         try:
             self._ranks.post(self._posted, message)
             self._posted += 1
-        except Exception as error:  # of c10d
+        except RanksError as error:
             self._part(str(error))
 
     def _fetch(self, rows: Sequence[Row]) -> tuple[tuple[int, bytes], ...]:
@@ -122,7 +122,7 @@ class Convoy:
                 new = range(self._heard[rank], int(row.messages))
                 found += [(rank, self._ranks.fetch(rank, number)) for number in new]
                 self._heard[rank] = int(row.messages)
-        except Exception as error:  # of c10d
+        except RanksError as error:
             self._part(str(error))
         return tuple(found)
 

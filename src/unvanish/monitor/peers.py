@@ -60,9 +60,9 @@ class Peers:
             if rank not in self._failed:
                 self._failed.add(rank)
                 lines.append(
-                    _("the monitor of rank {rank} failed; its numbers are missing").format(
-                        rank=rank
-                    )
+                    _(
+                        "the monitor of rank {rank} failed; what needs its numbers is left out"
+                    ).format(rank=rank)
                 )
         for rank in sample.unlike:
             if rank not in self._unlike:

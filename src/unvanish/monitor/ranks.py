@@ -17,8 +17,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import torch
 from torch import Tensor, distributed
+
+from unvanish.i18n import _
 
 _PAUSE = 0.02  # seconds between two looks at the store while the ranks come together
 _assumed: Place | None = None
@@ -97,7 +98,7 @@ class Ranks:
         except RanksError:
             raise
         except Exception as error:  # of c10d: they have no common class
-            raise RanksError(_first_line(error)) from error
+            raise RanksError(_reason(error)) from error
         return cls(here, group, store)
 
     def add_up(self, vector: Tensor) -> Sum:
@@ -108,16 +109,25 @@ class Ranks:
         try:
             work = self._group.allreduce([vector], distributed.AllreduceOptions())
         except Exception as error:
-            raise RanksError(_first_line(error)) from error
+            raise RanksError(_reason(error)) from error
         return _Sum(work, vector)
 
     def post(self, number: int, message: bytes) -> None:
-        """Leave a message for all ranks under its number, counted from 0 by each rank."""
-        self._store.set(f"message/{self.place.rank}/{number}", message)
+        """Leave a message for all ranks under its number, counted from 0 by each rank.
+
+        Raises RanksError.
+        """
+        try:
+            self._store.set(f"message/{self.place.rank}/{number}", message)
+        except Exception as error:
+            raise RanksError(_reason(error)) from error
 
     def fetch(self, rank: int, number: int) -> bytes:
-        """Return a message that `rank` has posted."""
-        message: bytes = self._store.get(f"message/{rank}/{number}")
+        """Return a message that `rank` has posted. Raises RanksError."""
+        try:
+            message: bytes = self._store.get(f"message/{rank}/{number}")
+        except Exception as error:
+            raise RanksError(_reason(error)) from error
         return message
 
     def leave(self) -> None:
@@ -135,7 +145,7 @@ class _Sum:
         try:
             self._work.wait(datetime.timedelta(seconds=max(timeout, 0.001)))
         except Exception as error:
-            raise RanksError(_first_line(error)) from error
+            raise RanksError(_reason(error)) from error
         numbers: list[float] = self._vector.tolist()
         return numbers
 
@@ -152,23 +162,25 @@ def _call_roll(store: Any, digest: str, ranks: int, timeout: float) -> None:
     Each rank adds to two counters and the last one to come says the result, so that the work at
     the store grows with the number of ranks and not with its square.
     """
-    alike = store.add(f"alike/{digest}", 1)
+    store.add(f"alike/{digest}", 1)
     if store.add("come", 1) == ranks:
+        alike = store.add(f"alike/{digest}", 0)
         store.set("result", "alike" if alike == ranks else "apart")
     deadline = time.monotonic() + timeout
     while not store.check(["result"]):
         if time.monotonic() > deadline:
-            raise RanksError(f"{store.add('come', 0)} of {ranks} ranks came")
+            come = store.add("come", 0)
+            raise RanksError(_("{come} of {ranks} ranks came").format(come=come, ranks=ranks))
         time.sleep(_PAUSE * min(8.0, max(1.0, math.log2(ranks))))
     if store.get("result") != b"alike":
-        raise RanksError("the ranks have different parameters")
+        raise RanksError(_("they have different parameters"))
 
 
-def _first_line(error: Exception) -> str:
+def _reason(error: Exception) -> str:
+    """Return in words what c10d raises; it has no classes for it."""
     text = str(error).strip()
+    if "timed out" in text.lower():
+        return _("a rank did not answer in time")
+    if "closed" in text.lower() or "reset" in text.lower():
+        return _("a rank is gone")
     return text.splitlines()[0] if text else type(error).__name__
-
-
-def empty(size: int) -> Tensor:
-    """Return a vector of zeros to be filled and added up."""
-    return torch.zeros(size, dtype=torch.float64)
