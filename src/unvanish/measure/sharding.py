@@ -28,6 +28,13 @@ def is_spread(tensor: Tensor) -> bool:
     return hasattr(tensor, "to_local")
 
 
+def is_partial(value: object) -> bool:
+    """Whether `value` is a tensor of which other ranks hold other parts."""
+    if not isinstance(value, Tensor) or not is_spread(value):
+        return False
+    return bool(value.device_mesh.size() > 1)  # type: ignore[attr-defined]
+
+
 def gathered(modules: Iterable[nn.Module]) -> dict[int, Tensor]:
     """Return, by id of each gathered parameter in the tree of `modules`, the sharded one."""
     if "torch.distributed.fsdp" not in sys.modules:

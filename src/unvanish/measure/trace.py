@@ -32,7 +32,7 @@ from unvanish.measure.passes import BackwardPass, ParameterSlots, prepare
 from unvanish.measure.path import Numbers
 from unvanish.measure.reduce import Reducer, join_log10
 from unvanish.measure.replay import Replayed, outputs_wanted, replay
-from unvanish.measure.sharding import gathered
+from unvanish.measure.sharding import gathered, is_partial
 from unvanish.records import (
     AttentionHead,
     CustomBackward,
@@ -273,6 +273,15 @@ class PendingTrace:
                     own = self._tracer.gathered.get(id(op.variable), op.variable)
                     found[id(own)] = own
         return found
+
+    @property
+    def spread(self) -> frozenset[str]:
+        """The names of parameters of which this process holds only a part."""
+        return frozenset(
+            name
+            for name, owner in self.named_parameters.values()
+            if is_partial(getattr(owner, name.rpartition(".")[2], None))
+        )
 
     @property
     def signature(self) -> tuple[Any, ...]:

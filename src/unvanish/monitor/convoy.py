@@ -254,7 +254,11 @@ class Convoy:
         if self._ranks is None:
             return
         self._leave()
-        text = _("from here on each rank is watched alone ({reason})").format(reason=reason)
+        self.say_alone(reason)
+
+    def say_alone(self, reason: object) -> None:
+        """Say that the ranks do not share, and what is missing for it."""
+        text = _("each rank is watched alone ({reason})").format(reason=reason)
         if self._shards:
             text += _("; levels of parameters that are spread over ranks are left out")
         self._say(text)

@@ -11,10 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from unvanish.i18n import _
 from unvanish.measure import NameBook, PendingTrace
 from unvanish.measure.sharding import plain_class
 from unvanish.monitor.losses import StepHistory, arrive
 from unvanish.monitor.optimizers import ids_of, not_finite
+from unvanish.monitor.whole import restated
 from unvanish.records import (
     GradientState,
     ModelRun,
@@ -45,6 +47,7 @@ class Lane:
     reached: frozenset[int] = frozenset()  # ids of the parameters that its last trace reached
     roots: frozenset[int] = frozenset()  # ids of the root modules in its last trace
     parameters: dict[str, ParameterFacts] = field(default_factory=dict)
+    alone: bool = True  # other ranks do not add their shards: those of this one are left out
     units: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
     # layer key -> which units were ever on, and which were seen at all, on the device
 
@@ -70,6 +73,10 @@ class Lane:
         `held` are the ids of the parameters in this model's optimisers, `optimised` of those in
         any (None: there is no optimiser).
         """
+        spread = pending.spread
+        if spread and self.alone:
+            notes = (*trace.notes, _("levels of parameters that are spread over ranks"))
+            trace = replace(restated(trace, None, spread), notes=notes)
         self._see_models(pending, names, held)
         self._see_parameters(pending, trace, names, held, optimised)
         self.see_units(pending)

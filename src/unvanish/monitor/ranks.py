@@ -86,11 +86,11 @@ class Ranks:
             return None
         name, _joined = f"unvanish/{_joined}", _joined + 1
         try:
-            store = distributed.PrefixStore(name, _default_store())
+            store = _within(_default_store(), name)
             digest = hashlib.sha256(repr([here.ranks, *layout]).encode()).hexdigest()
             _call_roll(store, digest, here.ranks, timeout)
             group = distributed.ProcessGroupGloo(
-                distributed.PrefixStore("group", store),
+                _within(store, "group"),
                 here.rank,
                 here.ranks,
                 datetime.timedelta(seconds=timeout),
@@ -154,6 +154,12 @@ def _default_store() -> Any:
     from torch.distributed.distributed_c10d import _get_default_store
 
     return _get_default_store()
+
+
+def _within(store: Any, name: str) -> Any:
+    from torch.distributed.distributed_c10d import PrefixStore
+
+    return PrefixStore(name, store)
 
 
 def _call_roll(store: Any, digest: str, ranks: int, timeout: float) -> None:

@@ -39,8 +39,8 @@ class Spawned:
 
     def adopt(self, process: Any) -> bool:
         """Watch `process`, which is about to start, if it is such a worker; return whether."""
-        target = getattr(process, "_target", None)
-        if getattr(target, "__module__", None) != _SPAWN or len(process._args) != 4:
+        target: Any = getattr(process, "_target", None)
+        if target is None or target.__module__ != _SPAWN or len(process._args) != 4:
             return False
         index = process._args[1]
         if index == 0 or not self._ids:

@@ -116,7 +116,7 @@ class Monitor:
         self._mustered = False
         self._closing = False  # a step is being closed
         self._stand_in = False
-        self._lane = Lane(optimizers=[*self._optimizers])
+        self._lane = Lane(optimizers=[*self._optimizers], alone=False)  # the convoy sees to it
         self._lane.name = script_name(model) or plain_class(model)
         self._lane.type = plain_class(model)
         self._lane.optimizer = facts_of(optimizers[0])
@@ -566,11 +566,11 @@ class Monitor:
         shards, wide = self._gauge.layout(model, self._alive())
         names = tuple(name for name, shard in shards.items() if shard.summable)
         layout = Layout(here.ranks, names, wide)
+        ranks, trouble = None, None
         try:
             ranks = Ranks.join([names, wide, self._options.timeout], self._options.timeout)
         except RanksError as error:
-            ranks = None
-            self._desk.say(_("each rank is watched alone ({reason})").format(reason=error))
+            trouble = error
         self._cadence = self._cadence.shared()
         self._convoy = Convoy(
             ranks,
@@ -581,6 +581,8 @@ class Monitor:
             self._options.timeout,
             self._desk.say,
         )
+        if trouble is not None:
+            self._convoy.say_alone(trouble)
         self._desk.joins(self._convoy, here)
 
     def _finished(self, step: Step) -> bool:
