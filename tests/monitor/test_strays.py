@@ -53,7 +53,7 @@ def test_it_is_named_again_only_after_four_samples_without() -> None:
     assert [at for at, _stray in judged("loss", samples)] == [21, 41]
 
 
-@pytest.mark.parametrize("ranks", [2, 8])
+@pytest.mark.parametrize("ranks", [2, 3, 8])
 def test_a_rank_that_is_slow_from_the_start_is_named(ranks: int) -> None:
     samples = noisy(ranks, 20, 0.02, middle=1.0)
     for values in samples:
@@ -66,6 +66,14 @@ def test_a_fast_rank_does_not_stray() -> None:
     for values in samples:
         values[1] /= 3.0
     assert judged("seconds", samples) == []
+
+
+@pytest.mark.parametrize("ranks", [3, 8])
+def test_a_rank_with_other_data_from_the_start_is_named(ranks: int) -> None:
+    samples = noisy(ranks, 20, 0.02)
+    for values in samples:
+        values[2] += 4.0
+    assert [stray.rank for _at, stray in judged("loss", samples)] == [2]
 
 
 def test_of_two_ranks_that_always_differed_neither_strays() -> None:

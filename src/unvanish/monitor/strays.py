@@ -1,11 +1,12 @@
 """Ranks that stray from the others: in loss, in the level of the backward signal, in time.
 
-Each rank is compared with the median of the *others* (its own value must not hide it), at each
-sample. How far is too far is argued from the spread that is usual between ranks: 1.4826 times the
-median of the distances from the middle, over all ranks and the last samples, which estimates a
-standard deviation and is not moved by a straying minority. A distance beyond six of them has a
-chance below 1e-8 where the noise is Gaussian, and batches are somewhat heavier-tailed than that;
-and it must matter: a loss beyond half its size, a level by half a decade, a time by half again.
+At each sample a rank's distance is the one from the median of all ranks, which a straying minority
+does not move. How far is too far is argued from the spread that is usual between ranks: 1.4826
+times the median of the distances over the last samples (without the one rank that *is* the median,
+and the lower median, so that of three ranks one may stray from the start), which estimates a
+standard deviation. A distance beyond six of them has a chance below 1e-8 where the noise is
+Gaussian, and batches are somewhat heavier-tailed than that; and it must matter: a loss that differs
+from the others' by half, a level by half a decade, a time longer by half.
 Hysteresis: a rank is named after two samples in a row, and again only after four without.
 
 Of two ranks neither is the odd one by numbers alone. Then it is the one that is farther from what
@@ -20,7 +21,7 @@ import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import median
+from statistics import median, median_low
 from typing import Literal
 
 Quantity = Literal["loss", "level", "seconds"]
@@ -86,18 +87,21 @@ class Strays:
         found: dict[int, float] = {}
         for rank, value in known.items():
             others = median(other for at, other in known.items() if at != rank)
-            if spread is not None and self._far(value, others, spread):
+            far = spread is not None and abs(value - middle) > _SPREADS * spread
+            if far and self._matters(value, others):
                 found[rank] = others
-        if len(known) == 2 and len(found) == 2 and self._before:
+        if len(found) == len(known) and self._before:  # of two: the one that has moved
             usual = median(self._before)
-            nearer = min(found, key=lambda rank: abs(known[rank] - usual))
-            del found[nearer]
-        self._distances.append([abs(value - middle) for value in known.values()])
-        self._before.append(middle)
-        if len(known) == 2:
-            one, other = known.values()
-            self._differences.append(one - other)
+            del found[min(found, key=lambda rank: abs(known[rank] - usual))]
+        self._remember(list(known.values()), middle)
         return found
+
+    def _remember(self, values: Sequence[float], middle: float) -> None:
+        distances = sorted(abs(value - middle) for value in values)
+        self._distances.append(distances[len(values) % 2 :])
+        self._before.append(middle)
+        if len(values) == 2:
+            self._differences.append(values[0] - values[1])
 
     def _spread(self) -> float | None:
         """Return the usual spread between ranks; None where too little is known."""
@@ -105,12 +109,12 @@ class Strays:
             return None
         if self._quantity == "seconds" and len(self._differences) == len(self._distances):
             usual = median(self._differences)
-            return 1.4826 * median(abs(item - usual) for item in self._differences)
-        return 1.4826 * median(item for sample in self._distances for item in sample)
+            return 1.4826 * median(abs(item - usual) for item in self._differences) / 2
+        return 1.4826 * median_low(item for sample in self._distances for item in sample)
 
-    def _far(self, value: float, others: float, spread: float) -> bool:
+    def _matters(self, value: float, others: float) -> bool:
         distance = value - others
         if self._quantity == "seconds":
-            return distance > max(_SPREADS * spread, _HALF * others)
+            return distance > _HALF * others
         least = _HALF * abs(others) if self._quantity == "loss" else _HALF
-        return abs(distance) > max(_SPREADS * spread, least)
+        return abs(distance) > least
