@@ -12,6 +12,7 @@ A look is `sampled` (everything the level asks for) or `light` (norms of gradien
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Collection
@@ -167,8 +168,10 @@ class Cadence:
     def _interval(self, step: int) -> float:
         """Return the steps between two looks when all is quiet."""
         quiet, known = self.every or QUIET, self._prices_at(step)
-        if self.overhead is None or known.bare == 0:
+        if self.overhead is None:
             return quiet
+        if known.bare == 0:  # no step without a look yet: what one costs is not known
+            return math.inf
         return max(quiet, known.cost / (self.overhead * known.bare))
 
     def _affordable(self, step: int) -> bool:

@@ -77,7 +77,8 @@ class Desk:
         self._place = place()
         self._convoy: Convoy | None = None
         self._peers = Peers()
-        self._proposed: list[Finding] = []  # alarms of ours that the ranks have not heard
+        self._proposed: list[Finding] = []  # alarms of ours that the ranks have not heard,
+        self._told: list[Incident] = []  # and incidents
         self._sinks: list[Sink] = adapted(options.sinks)
         if rank:
             self._sinks.clear()  # one rank writes
@@ -130,8 +131,8 @@ class Desk:
             self.say(line)
         self._proposed.clear()
         for rank, notice in self._peers.notices(sample):
-            if notice.incident is not None and rank != self._rank:
-                self._hear_incident(notice.incident)
+            if notice.incident is not None:
+                self._hear_incident(rank, notice.incident)
             if notice.finding is not None:
                 self._hear_alarm(rank, sample.step, notice.finding)
 
@@ -145,11 +146,19 @@ class Desk:
         self._keep(Batch(alarms=(finding,)))
         self._raise(step, finding)
 
-    def _hear_incident(self, incident: Incident) -> None:
-        if any((one.step, one.kind) == (incident.step, incident.kind) for one in self.incidents):
+    def _hear_incident(self, rank: int, incident: Incident) -> None:
+        if rank == self._rank and self._told:
+            self._report(self._told.pop(0))  # with its history
             return
+        if any((one.step, one.kind) == (incident.step, incident.kind) for one in self.incidents):
+            return  # ours as well
+        self._note_incident(incident)
         self._keep(Batch(incidents=(incident,)))
         self._report(incident)
+
+    def _note_incident(self, incident: Incident) -> None:
+        self.incidents.append(incident)
+        del self.incidents[:-_INCIDENTS_MOST]
 
     def _keep(self, batch: Batch) -> None:
         self._attempt("saving", lambda: self._journal.add(batch, at_once=True))
@@ -161,6 +170,7 @@ class Desk:
             return False
         if incident is not None:
             convoy.post(Notice(incident=incident).encoded())
+            self._told.append(incident)
         for finding in raised:
             convoy.post(Notice(finding=finding).encoded())
         self._proposed += raised
@@ -185,9 +195,11 @@ class Desk:
         incident = self._add(record, levels, seen_at) if step.losses else None
         raised = (self._attempt("alarms", self._judge) if sampled else None) or []
         if incident is not None:
-            self._report(incident)
+            self._note_incident(incident)
         if self._tell(raised, incident):
             raised = []
+        elif incident is not None:
+            self._report(incident)
         self.alarms += raised
         batch = Batch(
             steps=(record,) if step.losses else (),
@@ -259,9 +271,10 @@ class Desk:
             self._attempt("on_alarm", lambda: tell(finding))
 
     def _report(self, incident: Incident) -> None:
-        self.incidents.append(incident)
-        del self.incidents[:-_INCIDENTS_MOST]
         self._speak(describe(incident))
+        tell = self._options.on_incident
+        if tell is not None:
+            self._attempt("on_incident", lambda: tell(incident))
 
     def _write(self, record: StepRecord, readings: tuple[Readings, ...], *, sampled: bool) -> None:
         if not self._sinks or not readings:
@@ -330,10 +343,12 @@ class Desk:
 
     def finish(self, outcome: Outcome) -> None:
         """Save the finished record, and let the sinks finish."""
-        for finding in self._proposed:  # nobody is left to raise them with
+        for incident in self._told:  # nobody is left to tell it with
+            self._report(incident)
+        for finding in self._proposed:
             self.alarms.append(finding)
             self._raise(finding.step or 0, finding)
-        self._proposed = []
+        self._told, self._proposed = [], []
         run = self.run(outcome)
         self.saved = self._attempt("saving", lambda: self._journal.finish(run))
         for sink in [*self._sinks]:

@@ -75,7 +75,12 @@ class Lane:
         """
         spread = pending.spread
         if spread and self.alone:
-            notes = (*trace.notes, _("no levels of parameters that are spread over ranks: the other ranks are not watched"))
+            notes = (
+                *trace.notes,
+                _(
+                    "no levels of parameters that are spread over ranks: the other ranks are not watched"
+                ),
+            )
             trace = replace(restated(trace, None, spread), notes=notes)
         self._see_models(pending, names, held)
         self._see_parameters(pending, trace, names, held, optimised)
