@@ -75,13 +75,8 @@ class Lane:
         """
         spread = pending.spread
         if spread and self.alone:
-            notes = (
-                *trace.notes,
-                _(
-                    "no levels of parameters that are spread over ranks: the other ranks are not watched"
-                ),
-            )
-            trace = replace(restated(trace, None, spread), notes=notes)
+            missing = _("no levels of parameters spread over ranks: the others are not watched")
+            trace = replace(restated(trace, None, spread), notes=(*trace.notes, missing))
         self._see_models(pending, names, held)
         self._see_parameters(pending, trace, names, held, optimised)
         self.see_units(pending)
