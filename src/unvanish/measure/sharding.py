@@ -74,11 +74,13 @@ class Shard:
     """This rank's part in a parameter that is spread over ranks."""
 
     counts: bool  # whether it adds to the whole: of copies of one part, one does
-    summable: bool = True  # False: partial sums, whose norm only a reduction could tell
+    summable: bool = True  # False: of parts that do not simply add up
 
 
 def shard_of(tensor: Tensor) -> Shard | None:
     """Return this rank's part in `tensor`; None of a plain tensor, which each rank has whole."""
+    if getattr(tensor, "_fsdp_flattened", False):  # FSDP's first generation: a piece of a piece
+        return Shard(counts=False, summable=False)
     if not is_spread(tensor):
         return None
     mesh, placements = tensor.device_mesh, tensor.placements  # type: ignore[attr-defined]

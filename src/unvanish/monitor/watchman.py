@@ -121,7 +121,7 @@ class Monitor:
         self._lane.type = plain_class(model)
         self._lane.optimizer = facts_of(optimizers[0])
         self._gauge = Gauge(model)
-        self._sampler = Sampler(self._lane, replay=options.level == "full")
+        self._sampler = Sampler(self._lane, self._model, replay=options.level == "full")
         self._desk = Desk(self._lane, options, load_config(options.directory), self._attempt, rank)
         self._listener = Listener(self)
         self._clipping = Clipping(self._clipped)
@@ -566,6 +566,10 @@ class Monitor:
         shards, wide = self._gauge.layout(model, self._alive())
         names = tuple(name for name, shard in shards.items() if shard.summable)
         layout = Layout(here.ranks, names, wide)
+        missing = len(shards) - len(names)
+        if missing:
+            text = _("levels of {count} parameters are left out: their parts do not add up")
+            self._desk.say(text.format(count=missing))
         ranks, trouble = None, None
         try:
             ranks = Ranks.join([names, wide, self._options.timeout], self._options.timeout)
