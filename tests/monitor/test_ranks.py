@@ -243,3 +243,21 @@ def test_the_error_of_a_spawned_worker_is_the_scripts(tmp_path: Path) -> None:
     assert "spawned.py" not in result.stderr  # no frame of ours in the traceback
     assert "From the loss to" in result.stderr  # the verdict on what was seen until then
     assert not (tmp_path / ".unvanish").exists()
+
+
+def test_ranks_that_never_join_are_watched_alone(tmp_path: Path) -> None:
+    """torchrun without torch.distributed: each process trains for itself, the first is reported."""
+    text = ALONE.replace('distributed.init_process_group("gloo")', "")
+    text = text.replace("distributed.get_rank()", "0").replace(
+        "DistributedDataParallel(net)", "net"
+    )
+    text = text.replace("distributed.destroy_process_group()", "")
+    words = ("-m", "unvanish", "run", "--steps", "5", script(tmp_path, text))
+    for rank in BOTH:
+        result = call(sys.executable, *words, cwd=tmp_path, RANK=str(rank), WORLD_SIZE="2")
+        assert result.returncode == 0, result.stderr
+        assert result.stderr.count("From the loss to") == (1 if rank == 0 else 0)
+        assert len(store.runs(tmp_path / ".unvanish")) == 1
+    run = saved(tmp_path)
+    assert run.ending == "steps-reached"
+    assert [one.step for one in run.models[0].steps] == [0, 1, 2, 3, 4]

@@ -108,6 +108,8 @@ class RankedSession:
         monitor = watching(model, optimizers, options)
         if monitor not in self._monitors:
             self._monitors.append(monitor)
+        self._limit.remove()
+        self._limit.install()  # after the monitor, so that the last step is seen
 
 
 def _environment() -> Environment:

@@ -25,7 +25,10 @@ class Sampler:
     """Traces the first backward pass of a step that reaches the model's parameters."""
 
     def __init__(self, lane: Lane, model: weakref.ref[nn.Module], *, replay: bool) -> None:
-        """`model` is the one of `lane`. `replay`: also probe the network and open fused layers, on a replay of the batch."""
+        """`model` is the one of `lane`.
+
+        `replay`: also probe the network and open fused layers, on a replay of the batch.
+        """
         self.names = NameBook(script_name)
         self.armed = False
         self._lane = lane
