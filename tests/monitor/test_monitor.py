@@ -256,6 +256,8 @@ def test_only_the_watched_model_of_a_gan_is_counted() -> None:
     assert [step.loss for step in run.steps] == pytest.approx(expected)
     names = {signal.name for trace in run.traces for signal in trace.parameters}
     assert any("net.0.weight" in name for name in names)
+    # What the critic's own optimiser trains is not missing from ours.
+    assert "CG102" not in {finding.code for finding in watched.diagnosis().findings}
 
 
 def test_gradients_by_torch_autograd_grad_are_seen() -> None:

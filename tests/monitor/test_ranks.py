@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import math
+import os
 import sys
 import textwrap
 from pathlib import Path
@@ -22,11 +24,17 @@ BOTH = (0, 1)
 
 @pytest.fixture(scope="module")
 def seen(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    """What each rank has seen, by name of the training."""
-    directory = tmp_path_factory.mktemp("ranks")
-    result = call(*TORCHRUN, RANKED, str(directory), cwd=directory, OMP_NUM_THREADS="1")
-    assert result.returncode == 0, result.stderr
-    return [json.loads((directory / f"{rank}.json").read_text()) for rank in BOTH]
+    """What each rank has seen, by name of the training; launched once for all test processes."""
+    base = tmp_path_factory.getbasetemp()
+    directory = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "ranks-together"
+    directory.mkdir(exist_ok=True)
+    results = [directory / f"{rank}.json" for rank in BOTH]
+    with (directory / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not all(path.exists() for path in results):
+            result = call(*TORCHRUN, RANKED, str(directory), cwd=directory, OMP_NUM_THREADS="1")
+            assert result.returncode == 0, result.stderr
+    return [json.loads(path.read_text()) for path in results]
 
 
 @pytest.mark.parametrize("level", ["cheap", "standard", "full"])
