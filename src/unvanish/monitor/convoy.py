@@ -25,10 +25,12 @@ from unvanish.monitor.cadence import Cadence, Prices
 from unvanish.monitor.flight import Arrived
 from unvanish.monitor.pace import Pace
 from unvanish.monitor.parcel import FAILED, WELL, Layout, Part, Row
-from unvanish.monitor.ranks import Ranks, RanksError, Sum
+from unvanish.monitor.ranks import Place, Ranks, RanksError, Sum
 from unvanish.monitor.whole import copies_of, parts_of, restated, whole_levels
 from unvanish.records import Trace
 
+_JOIN_MOST = 30.0  # seconds to come together; ranks that train together end a step together
+_MESSAGES_MOST = 16  # that are heard with one sample, however many ranks call out at once
 LAG = 2  # steps from a sample to what is decided by it
 _COPIES_DIFFER = 1e-6  # decades: far beyond what the same sums round to on unlike machines
 
@@ -113,15 +115,16 @@ class Convoy:
             self._part(str(error))
 
     def _fetch(self, rows: Sequence[Row]) -> tuple[tuple[int, bytes], ...]:
-        """Return what was posted since the last sample, with the rank that did."""
+        """Return what was posted and not heard yet, with the rank that did."""
         found: list[tuple[int, bytes]] = []
         if self._ranks is None:
             return ()
         try:
             for rank, row in enumerate(rows):
-                new = range(self._heard[rank], int(row.messages))
+                first, room = self._heard[rank], _MESSAGES_MOST - len(found)
+                new = range(first, min(int(row.messages), first + room))
                 found += [(rank, self._ranks.fetch(rank, number)) for number in new]
-                self._heard[rank] = int(row.messages)
+                self._heard[rank] += len(new)
         except RanksError as error:
             self._part(str(error))
         return tuple(found)
@@ -269,6 +272,36 @@ class Convoy:
             self.cadence.part()
         self._ranks = None
         self._launched.clear()
+
+
+def gather(
+    parameters: tuple[Mapping[str, Shard], bool],
+    here: Place,
+    cadence: Cadence,
+    pace: Pace,
+    timeout: float,
+    say: Callable[[str], None],
+) -> Convoy:
+    """Come together with the other ranks; where they do not come, say so and go alone.
+
+    `parameters` are those that are spread over ranks, and whether one of them is float64.
+    """
+    shards, wide = parameters
+    names = tuple(name for name, shard in shards.items() if shard.summable)
+    missing = len(shards) - len(names)
+    if missing:
+        text = _("levels of {count} parameters are left out: their parts do not add up")
+        say(text.format(count=missing))
+    ranks, trouble = None, None
+    try:
+        ranks = Ranks.join([names, wide, timeout], min(timeout, _JOIN_MOST), timeout)
+    except RanksError as error:
+        trouble = error
+    layout = Layout(here.ranks, names, wide)
+    convoy = Convoy(ranks, layout, shards, cadence, pace, timeout, say)
+    if trouble is not None:
+        convoy.say_alone(trouble)
+    return convoy
 
 
 def _front_level(trace: Trace | None) -> float:

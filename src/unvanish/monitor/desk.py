@@ -168,7 +168,8 @@ class Desk:
         convoy = self._convoy
         if convoy is None or not convoy.together:
             return False
-        if incident is not None:
+        if incident is not None and (incident.kind == "nonfinite" or self._rank == 0):
+            # Spikes of a thousand losses would be told all the time: those of one rank's are.
             convoy.post(Notice(incident=incident).encoded())
             self._told.append(incident)
         for finding in raised:

@@ -72,11 +72,11 @@ class Ranks:
         self._store = store
 
     @classmethod
-    def join(cls, layout: Sequence[object], timeout: float) -> Ranks | None:
+    def join(cls, layout: Sequence[object], patience: float, timeout: float) -> Ranks | None:
         """Come together with the other ranks; None if the training is not distributed.
 
         `layout` is what all ranks must agree on. Raises RanksError if they do not, or if one does
-        not come within `timeout` seconds.
+        not come within `patience` seconds. A sum may take `timeout` seconds.
         """
         global _joined
         if not (distributed.is_available() and distributed.is_initialized()):
@@ -88,7 +88,7 @@ class Ranks:
         try:
             store = _within(_default_store(), name)
             digest = hashlib.sha256(repr([here.ranks, *layout]).encode()).hexdigest()
-            _call_roll(store, digest, here.ranks, timeout)
+            _call_roll(store, digest, here.ranks, patience)
             group = distributed.ProcessGroupGloo(
                 _within(store, "group"),
                 here.rank,
@@ -162,7 +162,7 @@ def _within(store: Any, name: str) -> Any:
     return PrefixStore(name, store)
 
 
-def _call_roll(store: Any, digest: str, ranks: int, timeout: float) -> None:
+def _call_roll(store: Any, digest: str, ranks: int, patience: float) -> None:
     """Wait until all ranks have come with the same digest.
 
     Each rank adds to two counters and the last one to come says the result, so that the work at
@@ -172,7 +172,7 @@ def _call_roll(store: Any, digest: str, ranks: int, timeout: float) -> None:
     if store.add("come", 1) == ranks:
         alike = store.add(f"alike/{digest}", 0)
         store.set("result", "alike" if alike == ranks else "apart")
-    deadline = time.monotonic() + timeout
+    deadline = time.monotonic() + patience
     while not store.check(["result"]):
         if time.monotonic() > deadline:
             come = store.add("come", 0)

@@ -12,6 +12,7 @@ from typing import Any
 from torch.optim import Optimizer
 
 from unvanish.monitor.convoy import Convoy
+from unvanish.monitor.voice import LOGGER
 
 
 class StandIn:
@@ -33,6 +34,7 @@ class StandIn:
         self._optimizers = optimizers
         self._number = number
         self._stepped = stepped
+        self._over = False
 
     def backward_begins(self, describe: Callable[[], Any]) -> None:
         """See `listener.Sink`; nothing to do."""
@@ -63,11 +65,21 @@ class StandIn:
 
     def close_step(self) -> None:
         """Give our row if the step was a sampled one, and count on."""
+        number = self._number
+        self._number += 1
         self._stepped.clear()
+        if self._over:
+            return
+        try:
+            self._keep_step(number)
+        except Exception as error:  # it has failed before, and this was the last that it could do
+            self._over = True
+            LOGGER.info(f"{type(error).__name__}: {error}")
+
+    def _keep_step(self, number: int) -> None:
         if self._convoy is None:
             self._convoy = self._join()
-        convoy, number = self._convoy, self._number
-        self._number += 1
+        convoy = self._convoy
         if convoy is None:
             return
         look = convoy.cadence.look(number)

@@ -27,7 +27,7 @@ from unvanish.measure.sharding import plain_class
 from unvanish.monitor import stepping
 from unvanish.monitor.cadence import Cadence, Look, ScheduledCadence
 from unvanish.monitor.clipping import Clipping
-from unvanish.monitor.convoy import Convoy
+from unvanish.monitor.convoy import Convoy, gather
 from unvanish.monitor.desk import Desk
 from unvanish.monitor.flight import Arrived, Flight
 from unvanish.monitor.gauge import Gauge
@@ -38,10 +38,9 @@ from unvanish.monitor.naming import script_name
 from unvanish.monitor.optimizers import facts_of, ids_of, local
 from unvanish.monitor.options import MonitorOptions
 from unvanish.monitor.pace import Pace
-from unvanish.monitor.parcel import Layout
 from unvanish.monitor.peers import RankSignal
 from unvanish.monitor.program import Outcome, outcome_of
-from unvanish.monitor.ranks import Ranks, RanksError, place
+from unvanish.monitor.ranks import place
 from unvanish.monitor.sampler import Sampler
 from unvanish.monitor.standin import StandIn
 from unvanish.monitor.stepping import Markers, SeenPass, Step
@@ -555,39 +554,19 @@ class Monitor:
         """Come together with the other ranks, once, at the end of the first step."""
         if not self._mustered:
             self._mustered = True
-            self._attempt("sharing", self._come_together)
+            model, here = self._model(), place()
+            if model is not None and here.ranks > 1:
+                self._cadence = self._cadence.shared()
+                self._convoy = gather(
+                    self._gauge.layout(model, self._alive()),
+                    here,
+                    self._cadence,
+                    self._pace,
+                    self._options.timeout,
+                    self._desk.say,
+                )
+                self._desk.joins(self._convoy, here)
         return self._convoy
-
-    def _come_together(self) -> None:
-        model = self._model()
-        here = place()
-        if model is None or here.ranks == 1:
-            return
-        shards, wide = self._gauge.layout(model, self._alive())
-        names = tuple(name for name, shard in shards.items() if shard.summable)
-        layout = Layout(here.ranks, names, wide)
-        missing = len(shards) - len(names)
-        if missing:
-            text = _("levels of {count} parameters are left out: their parts do not add up")
-            self._desk.say(text.format(count=missing))
-        ranks, trouble = None, None
-        try:
-            ranks = Ranks.join([names, wide, self._options.timeout], self._options.timeout)
-        except RanksError as error:
-            trouble = error
-        self._cadence = self._cadence.shared()
-        self._convoy = Convoy(
-            ranks,
-            layout,
-            shards,
-            self._cadence,
-            self._pace,
-            self._options.timeout,
-            self._desk.say,
-        )
-        if trouble is not None:
-            self._convoy.say_alone(trouble)
-        self._desk.joins(self._convoy, here)
 
     def _finished(self, step: Step) -> bool:
         assert step.look is not None
@@ -635,8 +614,9 @@ class Monitor:
         if arrived.local is not None and arrived.trace is not None:
             self._lane.restate(arrived.local, arrived.trace)
         alarmed = self._desk.receive(arrived, self._model(), self._number)
-        if arrived.sample is not None:
-            self._desk.heed(arrived.sample)
+        sample = arrived.sample
+        if sample is not None:
+            self._attempt("sharing", lambda: self._desk.heed(sample))
         return alarmed
 
     def _land_all(self) -> bool:
