@@ -279,7 +279,10 @@ def alarm() -> dict[str, Any]:
 
     def judged(self: Alarms, diagnosis: Any) -> list[Finding]:
         looks["all"] += 1
-        return [_finding()] if rank() == 1 and looks["all"] == 4 else []
+        last = diagnosis.run.models[0].traces[-1].step
+        if rank() == 1 and (looks["all"] == 4 or last == 32):
+            return [_finding("VG101" if last < 32 else "VG102")]
+        return []
 
     Alarms.judge = judged
     steps = Counter()
@@ -312,13 +315,13 @@ def alarm() -> dict[str, Any]:
     }
 
 
-def _finding() -> Finding:
+def _finding(code: str) -> Finding:
     return Finding(
-        code="VG101",
+        code=code,
         family="VG",
         verdict="vanishing",
         severity="error",
-        title="only here",
+        title=f"{code} only here",
         where=Where(module="blocks.0"),
         factor="slope",
         evidence=(),

@@ -117,9 +117,12 @@ def test_an_alarm_on_one_rank_is_raised_by_all_at_the_same_step(
     seen: list[dict[str, Any]],
 ) -> None:
     first, second = (one["alarm"] for one in seen)
-    assert first["alarms"] == second["alarms"] == ["rank 1: only here"]
+    assert first["alarms"] == ["rank 1: VG101 only here"]
     # Found at step 4, told with the sample of step 8, which is read back two steps later.
-    assert first["told"] == second["told"] == [[10, "rank 1: only here"]]
+    assert first["told"] == [[10, "rank 1: VG101 only here"]]
+    # What it finds at its last look nobody hears, but it is not lost.
+    assert second["alarms"] == [*first["alarms"], "VG102 only here"]
+    assert second["told"] == [*first["told"], [39, "VG102 only here"]]
     assert first["sampled"] == second["sampled"]
     assert {11, 12, 14, 18} <= set(first["sampled"])  # all of them look closely after it
 

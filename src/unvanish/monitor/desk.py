@@ -19,7 +19,7 @@ from unvanish.diagnose import diagnose
 from unvanish.diagnose.config import Config
 from unvanish.i18n import _
 from unvanish.measure.reduce import log10
-from unvanish.monitor.alarms import Alarms, cause_of
+from unvanish.monitor.alarms import Alarms, Cause, cause_of
 from unvanish.monitor.convoy import Convoy, Sample
 from unvanish.monitor.diary import readings_of
 from unvanish.monitor.flight import Arrived
@@ -50,6 +50,7 @@ from unvanish.report.incidents import describe
 from unvanish.store import Batch
 
 _INCIDENTS_MOST = 32  # the latest are kept
+_ONE_ALARM = 6  # samples in which all ranks that find something have told it
 _JUDGED_FIRST, _JUDGED_LAST = 2, 6  # traces that the rules are given while the run goes on
 Attempt = Callable[[str, Callable[[], Any]], Any]  # a part of ours by name, and what it is to do
 
@@ -79,6 +80,8 @@ class Desk:
         self._peers = Peers()
         self._proposed: list[Finding] = []  # alarms of ours that the ranks have not heard,
         self._told: list[Incident] = []  # and incidents
+        self._heard: dict[Cause, int] = {}  # when an alarm was last heard, by its cause
+        self._samples = 0  # that all ranks knew
         self._sinks: list[Sink] = adapted(options.sinks)
         if rank:
             self._sinks.clear()  # one rank writes
@@ -129,7 +132,7 @@ class Desk:
         """Take in what all ranks know of a sample; raise what any of them has found."""
         for line in self._peers.see(sample):
             self.say(line)
-        self._proposed.clear()
+        self._samples += 1
         for rank, notice in self._peers.notices(sample):
             if notice.incident is not None:
                 self._hear_incident(rank, notice.incident)
@@ -137,7 +140,11 @@ class Desk:
                 self._hear_alarm(rank, sample.step, notice.finding)
 
     def _hear_alarm(self, rank: int, step: int, finding: Finding) -> None:
-        if cause_of(finding) in map(cause_of, self.alarms):
+        if rank == self._rank and self._proposed:
+            self._proposed.pop(0)
+        cause = cause_of(finding)
+        last, self._heard[cause] = self._heard.get(cause), self._samples
+        if last is not None and self._samples - last < _ONE_ALARM:
             return  # another rank was first
         if rank:
             title = _("rank {rank}: {text}").format(rank=rank, text=finding.title)
