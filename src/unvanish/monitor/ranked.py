@@ -22,6 +22,7 @@ from unvanish.monitor.attach import watching
 from unvanish.monitor.naming import named_apart
 from unvanish.monitor.options import MonitorOptions
 from unvanish.monitor.program import Outcome
+from unvanish.monitor.ranks import place
 from unvanish.monitor.schedule import WatchOptions
 from unvanish.monitor.scout import Scout
 from unvanish.monitor.session import StepLimit
@@ -50,6 +51,7 @@ class RankedSession:
         self._say = say
         self._created = datetime.datetime.now(datetime.UTC)
         self._started = time.monotonic()
+        self.rank = 0  # as it was when the first model was found
         self._monitors: list[Monitor] = []
         self._scout = Scout(self._watch, say)
         self._limit = StepLimit(options.steps)
@@ -93,6 +95,8 @@ class RankedSession:
 
     def _watch(self, model: nn.Module, optimizers: Sequence[Optimizer]) -> None:
         first = not self._monitors
+        if first:
+            self.rank = place().rank
         keep = self._options.store
         options = MonitorOptions(
             level="full" if self._options.probe else "standard",

@@ -114,7 +114,9 @@ class Worker:
         finally:
             session.end()
             try:
-                session.run(outcome)
+                run = session.run(outcome)
+                if run.models and session.rank == 0 and self.options.store is not None:
+                    store.save(run, self.options.store)
             except Exception as error:  # the worker's own outcome is worth more than our record
                 say(_("error: {message}").format(message=error))
 
