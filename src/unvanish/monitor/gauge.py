@@ -124,8 +124,9 @@ class Gauge:
 
     def learn(self, model: nn.Module) -> None:
         """Look up the names of the parameters: some may have been added."""
-        self._names = {id(parameter): name for name, parameter in named_parameters(model)}
-        self.spread = any(is_spread(parameter) for _, parameter in named_parameters(model))
+        named = [*named_parameters(model)]
+        self._names = {id(parameter): name for name, parameter in named}
+        self.spread = any(is_spread(parameter) for _name, parameter in named)
         self._signature = None
 
     def look(self, model: nn.Module, optimizers: Sequence[Optimizer], *, thorough: bool) -> Look:

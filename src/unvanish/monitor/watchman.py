@@ -545,7 +545,7 @@ class Monitor:
         self._closing = False
         self._number += 1
         self._kind = self._cadence.look(self._number)
-        if self._kind == "light" and self._gauge.spread:
+        if self._kind == "light" and self._gauge.spread and convoy is not None:
             self._kind = "none"  # a light look asks no other rank, and a shard's norm is none
         self._pace.step_ended(looked_at_next=self._kind != "none")
         self._prepare()
