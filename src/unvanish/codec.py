@@ -37,6 +37,22 @@ def decode_run(data: bytes) -> Run:
     return _decode(data, Run)
 
 
+def encode_record(record: Any) -> bytes:
+    """Return one record as MessagePack, to be sent and not to be kept: it names no schema."""
+    return msgspec.msgpack.encode(record)
+
+
+def decode_record(data: bytes, kind: type[T]) -> T:
+    """Return a record of `kind`. Raises NotOurFileError if `data` is none."""
+    try:
+        return msgspec.msgpack.decode(data, type=kind)
+    except msgspec.MsgspecError as error:
+        raise NotOurFileError(
+            f"this is no record of unvanish ({error})",
+            "Use the same version of unvanish on all ranks.",
+        ) from error
+
+
 @dataclass(frozen=True, slots=True)
 class RunHead:
     """What a list of runs shows; the rest of the file is skipped, not read into objects."""

@@ -256,6 +256,8 @@ def test_only_the_watched_model_of_a_gan_is_counted() -> None:
     assert [step.loss for step in run.steps] == pytest.approx(expected)
     names = {signal.name for trace in run.traces for signal in trace.parameters}
     assert any("net.0.weight" in name for name in names)
+    # What the critic's own optimiser trains is not missing from ours.
+    assert "CG102" not in {finding.code for finding in watched.diagnosis().findings}
 
 
 def test_gradients_by_torch_autograd_grad_are_seen() -> None:
@@ -393,6 +395,8 @@ def test_what_cannot_be_is_said() -> None:
         unvanish.monitor(model, optimizer, level="deep")
     with pytest.raises(UsageError, match="every must be at least 1"):
         unvanish.monitor(model, optimizer, every=0)
+    with pytest.raises(UsageError, match="timeout must be above 0"):
+        unvanish.monitor(model, optimizer, timeout=0)
     with pytest.raises(UsageError, match="no sink"):
         unvanish.monitor(model, optimizer, sinks=[object()])
 
@@ -520,6 +524,11 @@ def test_an_incident_gives_the_command_that_shows_it(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(sys, "argv", ["train.py", "--lr", "0.1"])
     monkeypatch.setattr(sys.modules["__main__"], "__spec__", None)
     assert command_for(37) == "unvanish run --at 37 --steps 38 train.py --lr 0.1"
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    assert command_for(37) == (
+        "torchrun --nproc-per-node=4 -m unvanish run --at 37 --steps 38 train.py --lr 0.1"
+    )
 
 
 # --- the record ----------------------------------------------------------------------------------

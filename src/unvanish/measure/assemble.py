@@ -13,6 +13,7 @@ from unvanish.measure.names import NameBook
 from unvanish.measure.passes import BackwardPass
 from unvanish.measure.path import Numbers, Step, blames, cut_points
 from unvanish.measure.reduce import join_log10
+from unvanish.measure.sharding import plain_class
 from unvanish.measure.slopes import statistics
 from unvanish.records import (
     Factor,
@@ -432,7 +433,7 @@ def _layer(
     )
     return LayerSignal(
         module=names.module(call) or "",
-        type=type(call.module).__name__ if leaf and call is not None else ops[0].kind.lower(),
+        type=plain_class(call.module) if leaf and call is not None else ops[0].kind.lower(),
         call=names.number(call),
         op=None if leaf else ops[0].name,
         level_log10=level,
@@ -460,7 +461,7 @@ def _silent_layer(
     signal = forward.get(id(call))
     return LayerSignal(
         module=names.module(call) or "",
-        type=type(call.module).__name__,
+        type=plain_class(call.module),
         call=names.number(call),
         op=None,
         level_log10=None,

@@ -10,6 +10,7 @@ import math
 import re
 from typing import Any
 
+from unvanish.measure.sharding import emptied
 from unvanish.records import Factor
 
 _NAMES: dict[Factor, str] = {
@@ -50,7 +51,8 @@ _NAMES: dict[Factor, str] = {
         UpsampleNearest2D UpsampleNearest3D UpsampleBilinear2D UpsampleBicubic2D UpsampleLinear1D
         UpsampleTrilinear3D GridSampler2D GridSampler3D Tril Triu Real Imag ViewAsReal ViewAsComplex
         Complex Im2Col Col2Im Identity Detach Fill MaskedScatter ChannelShuffle Lift Values
-        PackPaddedSequence UnsafeChunk Movedim Swapaxes Flatten Conj
+        PackPaddedSequence UnsafeChunk Movedim Swapaxes Flatten Conj RegisterPostBackwardFunction
+        _DDPSink
     """,
     "merge": """
         Add Sub Rsub Cat Stack Addcmul Addcdiv Scatter ScatterAdd IndexAdd IndexPut IndexCopy
@@ -139,8 +141,10 @@ def activation_of(name: str, node: Any) -> tuple[str | None, float | None]:
         return activation, float(node._saved_negative_slope)
     if activation == "rrelu":
         return activation, (float(node._saved_lower) + float(node._saved_upper)) / 2
-    if activation == "prelu" and node._saved_weight.device.type == "cpu":
-        return activation, float(node._saved_weight.mean())
+    if activation == "prelu":
+        weight = node._saved_weight
+        readable = weight.device.type == "cpu" and not emptied(weight)
+        return activation, float(weight.mean()) if readable else None
     if activation == "threshold":
         return activation, 0.0 if float(node._saved_threshold) == 0.0 else None
     if activation == "gelu" and getattr(node, "_saved_approximate", "none") == "tanh":

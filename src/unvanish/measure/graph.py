@@ -23,6 +23,7 @@ from unvanish.measure.factors import (
     factor_of,
     plain_name,
 )
+from unvanish.measure.sharding import plain_class
 from unvanish.records import Factor
 
 Node = Any  # torch.autograd.graph.Node
@@ -367,7 +368,7 @@ def _whole_factor(graph: Graph, members: list[int]) -> Factor | None:
     kinds = {op.kind for op in ops}
     call = ops[0].call
     assert call is not None
-    if "norm" in type(call.module).__name__.lower() or _divides_by_a_size(kinds):
+    if "norm" in plain_class(call.module).lower() or _divides_by_a_size(kinds):
         return "norm"
     has_parameters = next(call.module.parameters(recurse=False), None) is not None
     shapes = {op.shapes[0] for op in ops if op.shapes}

@@ -15,6 +15,7 @@ from weakref import WeakKeyDictionary, ref
 from torch import nn
 
 from unvanish.measure.calls import ModuleCall
+from unvanish.measure.sharding import plain_class
 
 _WRAPPERS = {
     "DistributedDataParallel": "module",
@@ -52,7 +53,7 @@ class NameBook:
         if not unknown:
             return
         tops = [call.module for call in unknown if call.parent is None]
-        for root in dict.fromkeys(_outermost(unwrapped(module)) for module in tops):
+        for root in dict.fromkeys(outermost(unwrapped(module)) for module in tops):
             for path, module in root.named_modules():
                 self._places.setdefault(module, (ref(root), path))
         for call in unknown:
@@ -85,7 +86,7 @@ class NameBook:
         if given:
             return given
         # Several models of one class and without a name of their own are numbered as they come.
-        kind = type(root).__name__
+        kind = plain_class(root)
         numbers = self._numbers.setdefault(kind, WeakKeyDictionary())
         number = numbers.setdefault(root, 1 + max(numbers.values(), default=0))
         return kind if number == 1 else f"{kind} {number}"
@@ -125,7 +126,7 @@ def _attribute_holding(holder: nn.Module, module: nn.Module) -> str | None:
     return None
 
 
-def _outermost(module: nn.Module) -> nn.Module:
+def outermost(module: nn.Module) -> nn.Module:
     """Return the outermost module that holds `module`: a LightningModule calls its parts itself.
 
     Looks through live modules once for each new root; wrappers do not count as holders.

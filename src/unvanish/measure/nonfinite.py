@@ -17,6 +17,7 @@ from torch import Tensor
 from unvanish.measure.calls import ModuleCall
 from unvanish.measure.forward import tensors_in
 from unvanish.measure.graph import Graph, Node, Op
+from unvanish.measure.sharding import emptied
 
 # Ops that leave out some of the numbers they are given: those get a gradient of 0.
 CHOOSING = frozenset({"Where", "MaskedFill", "MaskedSelect", "Index", "Slice"})
@@ -138,7 +139,8 @@ def read_saved(node: Node, name: str) -> Tensor | None:
         value = getattr(node, f"_saved_{name}")
     except RuntimeError:  # freed, or written to since
         return None
-    return value.detach() if isinstance(value, Tensor) and value.is_floating_point() else None
+    readable = isinstance(value, Tensor) and value.is_floating_point() and not emptied(value)
+    return value.detach() if readable else None
 
 
 def nonfinite_kind(tensor: Tensor) -> Literal["nan", "inf"] | None:

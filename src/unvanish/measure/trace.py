@@ -32,6 +32,7 @@ from unvanish.measure.passes import BackwardPass, ParameterSlots, prepare
 from unvanish.measure.path import Numbers
 from unvanish.measure.reduce import Reducer, join_log10
 from unvanish.measure.replay import Replayed, outputs_wanted, replay
+from unvanish.measure.sharding import gathered, is_partial
 from unvanish.records import (
     AttentionHead,
     CustomBackward,
@@ -112,6 +113,8 @@ class BackwardTracer:
         self.measured = prepare(
             roots, self.calls, self.reducer, known_parameters=self.options.parameters
         )
+        tops = [unwrapped(call.module) for call in self.calls if call.parent is None]
+        self.gathered = gathered(dict.fromkeys(self.names.root_of(top) for top in tops))
         if self.options.predict:
             self._read_structure()
         if self.options.open_fused:
@@ -133,6 +136,9 @@ class BackwardTracer:
 
     def _read_structure(self) -> None:
         batch = next((call.batch_size for call in self.calls if call.batch_size), None)
+        if self.gathered:  # their memory is given back after the forward
+            self.notes.append(_("no prediction by theory: the weights are spread over ranks"))
+            return
         try:
             self.structure = structure.read(self.measured, batch)
         except Exception as error:  # a prediction is never worth a failed measurement
@@ -264,8 +270,18 @@ class PendingTrace:
         for measured in self._passes():
             for op in measured.graph.ops:
                 if op.variable is not None and id(op.variable) in measured.parameters:
-                    found[id(op.variable)] = op.variable
+                    own = self._tracer.gathered.get(id(op.variable), op.variable)
+                    found[id(own)] = own
         return found
+
+    @property
+    def spread(self) -> frozenset[str]:
+        """The names of parameters of which this process holds only a part."""
+        return frozenset(
+            name
+            for name, owner in self.named_parameters.values()
+            if is_partial(getattr(owner, name.rpartition(".")[2], None))
+        )
 
     @property
     def signature(self) -> tuple[Any, ...]:
@@ -527,7 +543,16 @@ class PendingTrace:
         return [self._tracer.measured, *(item.measured for item in self._tracer.nested)]
 
     def _gradient_slots(self) -> dict[int, ParameterSlots]:
-        return {key: slots for item in self._passes() for key, slots in item.parameters.items()}
+        return {
+            self._own_id(key): slots
+            for item in self._passes()
+            for key, slots in item.parameters.items()
+        }
+
+    def _own_id(self, identity: int) -> int:
+        """Return the id of the parameter that the optimiser holds: FSDP2 gathers another."""
+        own = self._tracer.gathered.get(identity)
+        return identity if own is None else id(own)
 
     def _roots(self, calls: Sequence[ModuleCall]) -> tuple[nn.Module, ...]:
         """Return the user's root modules: those with parameters, or all if none has any."""
@@ -541,7 +566,8 @@ class PendingTrace:
     def _name_parameters(self) -> dict[int, tuple[str, nn.Module]]:
         """Return names by id; of several models each name begins with its model's, as of layers."""
         names = self._tracer.names
-        found = names.parameter_names(self._modules())
+        named = names.parameter_names(self._modules())
+        found = {self._own_id(identity): item for identity, item in named.items()}
         if len(self.models) < 2:
             return found
         return {
@@ -558,15 +584,21 @@ class PendingTrace:
         seen: set[int] = set()
         for module in self._modules():
             for parameter in module.parameters(recurse=False):
-                if parameter.requires_grad and id(parameter) not in seen:
-                    seen.add(id(parameter))
-                    yield parameter, id(parameter), self.named_parameters[id(parameter)][0]
+                own = self._tracer.gathered.get(id(parameter), parameter)
+                if parameter.requires_grad and id(own) not in seen:
+                    seen.add(id(own))
+                    yield own, id(own), self.named_parameters[id(own)][0]
+
+    def _parameter_names(self) -> dict[int, str]:
+        named = {key: name for key, (name, _module) in self.named_parameters.items()}
+        leaves = {key: self._own_id(key) for key in self._tracer.gathered}
+        return named | {leaf: named[own] for leaf, own in leaves.items() if own in named}
 
     def _names(self) -> assemble.Names:
         return assemble.Names(
             book=self._tracer.names,
             calls=self._calls(),
-            parameters={key: name for key, (name, _module) in self.named_parameters.items()},
+            parameters=self._parameter_names(),
             prefix_roots=len(self.models) > 1,
         )
 

@@ -38,6 +38,20 @@ and for long runs
     flight.py      T  numbers on their way to the host
     desk.py        T  where finished steps arrive, and who is told
 
+and where several ranks train together
+
+    ranks.py       T  the ranks in a process group of our own
+    parcel.py      T  what they tell each other at a sample, as one vector
+    whole.py       T  from the numbers of one rank to those of the whole model
+    convoy.py      T  who gives what when, and what is decided by it
+    peers.py       T  what one rank learns of the others
+    strays.py         which rank leaves the others
+    pace.py           how long a rank takes before its backward
+    standin.py     T  what stays of a monitor that has failed
+    scout.py       T  which model an optimiser trains
+    ranked.py      T  `unvanish run` on each rank
+    spawned.py        workers of torch.multiprocessing.spawn
+
 Only the modules marked T import torch, and `run` imports them when the script has done so.
 """
 

@@ -14,10 +14,11 @@ from unvanish.records import Diagnosis, Finding
 
 _RAISE_AFTER = 2  # looks in a row
 _CLEAR_AFTER = 4
+Cause = tuple[str, str, str | None]  # code, model, module
 
 
 @dataclass(slots=True)
-class _Cause:
+class _State:
     seen: int = 0  # looks in a row
     missed: int = 0
     raised: bool = False
@@ -27,13 +28,13 @@ class Alarms:
     """Remembers causes from look to look."""
 
     def __init__(self) -> None:
-        self._causes: dict[tuple[str, str, str | None], _Cause] = {}
+        self._causes: dict[Cause, _State] = {}
 
     def judge(self, diagnosis: Diagnosis) -> list[Finding]:
         """Return the findings of this look that are new alarms."""
-        present = {_key(finding): finding for finding in _leading(diagnosis.findings)}
+        present = {cause_of(finding): finding for finding in _leading(diagnosis.findings)}
         for key in present:
-            self._causes.setdefault(key, _Cause())
+            self._causes.setdefault(key, _State())
         raised = []
         for key, cause in list(self._causes.items()):
             finding = present.get(key)
@@ -59,7 +60,8 @@ def _leading(findings: Sequence[Finding]) -> list[Finding]:
     ]
 
 
-def _key(finding: Finding) -> tuple[str, str, str | None]:
+def cause_of(finding: Finding) -> Cause:
+    """Return what makes two findings one alarm."""
     # Once something is not finite, all is: where it is seen next is no cause of its own.
     module = None if finding.verdict == "non-finite" else finding.where.module
     return finding.code, finding.model, module

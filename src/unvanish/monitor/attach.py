@@ -6,7 +6,7 @@ import atexit
 import os
 import sys
 import weakref
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from unvanish.errors import UsageError
 from unvanish.i18n import _
 from unvanish.measure.names import unwrapped
 from unvanish.monitor.options import Level, MonitorOptions
+from unvanish.monitor.ranks import place
 from unvanish.monitor.watchman import Monitor
 from unvanish.records import Finding, Incident
 from unvanish.store import RETENTION
@@ -38,6 +39,7 @@ def attach(
     save: bool = True,
     retention: int | None = RETENTION,
     directory: Path | str | None = None,
+    timeout: float = 60.0,
 ) -> Monitor:
     """Watch `model` while `optimizer` (or several) trains it, and change nothing.
 
@@ -68,6 +70,8 @@ def attach(
         retention: samples of each quantity that are kept at full density, the newest ones; older
             ones are thinned out, incidents are not. None: all are kept.
         directory: where `.unvanish` lies; None: the current directory.
+        timeout: seconds that a rank of a distributed training waits for another one at a sample,
+            before it goes on alone.
 
     Raises:
         UsageError: an argument that cannot be, or a faulty [tool.unvanish].
@@ -85,12 +89,18 @@ def attach(
         save=save,
         retention=retention,
         directory=Path.cwd() if directory is None else Path(directory),
+        timeout=timeout,
     )
+    return watching(root, given, options)
+
+
+def watching(root: nn.Module, given: Sequence[Optimizer], options: MonitorOptions) -> Monitor:
+    """Return the monitor of `root`, a new one if it has none."""
     for known in [*_attached]:
         if known.watches(root):
             known.adopt(given)
             return known
-    monitor = Monitor(root, given, options, _rank())
+    monitor = Monitor(root, given, options, place().rank)
     _attached.add(monitor)
     return monitor
 
@@ -127,13 +137,6 @@ def _inner(optimizer: Any) -> Any:
 
 def _is_iterable(value: Any) -> bool:
     return isinstance(value, Iterable)
-
-
-def _rank() -> int:
-    try:
-        return int(os.environ.get("RANK", "0"))
-    except ValueError:
-        return 0
 
 
 _process = os.getpid()

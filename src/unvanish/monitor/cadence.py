@@ -16,17 +16,29 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from statistics import median
 from typing import Literal
 
 from unvanish.errors import UsageError
 from unvanish.i18n import _
+from unvanish.monitor.schedule import Schedule
 
 Look = Literal["none", "light", "sampled"]
 QUIET = 100  # steps between two looks when nothing happens and `every` is not given
 _AFTER_ALARM = 32
 _ADVANCE_STEPS = 8
 _ADVANCE_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Prices:
+    """What the budget is decided by, all in seconds."""
+
+    cost: float = 0.0  # of a sampled look
+    bare: float = 0.0  # of a step without one
+    spent: float = 0.0  # on all sampled looks
+    elapsed: float = 0.0  # since the start
 
 
 class Cadence:
@@ -76,7 +88,7 @@ class Cadence:
         if step in self._at:
             return "sampled"
         on_multiple = self.every is not None and step % self.every == 0
-        if self._wanted(step, on_multiple) and self._affordable():
+        if self._wanted(step, on_multiple) and self._affordable(step):
             return "sampled"
         return "light" if on_multiple else "none"
 
@@ -107,7 +119,7 @@ class Cadence:
         """Look densely from here on for a while, and let it cost something."""
         if self._alarm is None or step - self._alarm > _AFTER_ALARM:
             self._alarm = step
-            self._advance += 4 * self.cost()
+            self._advance += 4 * self._prices_at(step).cost
 
     def bare_step(self) -> float:
         """Return the median time of a step without a look, in seconds."""
@@ -119,6 +131,28 @@ class Cadence:
         """Return what a sampled look costs, in seconds."""
         return median(self._costs) if self._costs else 0.0
 
+    def prices(self) -> Prices:
+        """Return what was measured so far."""
+        elapsed = self._clock() - self._began
+        return Prices(self.cost(), self.bare_step(), self.spent, elapsed)
+
+    def shared(self) -> Cadence:
+        """Return a cadence that goes on from here, the same on all ranks; see `SharedCadence`."""
+        return SharedCadence(self)
+
+    def adopt(self, step: int, prices: Prices) -> None:
+        """Take over what all ranks know after `step`; of no effect where one decides alone."""
+
+    def part(self) -> None:
+        """Decide alone from here on."""
+
+    def waited(self, seconds: float) -> None:
+        """Count what it took to wait for other ranks."""
+        self.spent += seconds
+
+    def _prices_at(self, step: int) -> Prices:
+        return self.prices()
+
     def _wanted(self, step: int, on_multiple: bool) -> bool:
         if step & (step - 1) == 0:  # 0 and the powers of two
             return True
@@ -129,21 +163,68 @@ class Cadence:
             return on_multiple or (self.every is None and step - self._last >= QUIET)
         if self.every is not None and not on_multiple:
             return False
-        return step - self._last >= self._interval()
+        return step - self._last >= self._interval(step)
 
-    def _interval(self) -> float:
+    def _interval(self, step: int) -> float:
         """Return the steps between two looks when all is quiet."""
-        quiet = self.every or QUIET
-        bare = self.bare_step()
+        quiet, known = self.every or QUIET, self._prices_at(step)
         if self.overhead is None:
             return quiet
-        if bare == 0:  # no step without a look yet: what one costs is not known
+        if known.bare == 0:  # no step without a look yet: what one costs is not known
             return math.inf
-        return max(quiet, self.cost() / (self.overhead * bare))
+        return max(quiet, known.cost / (self.overhead * known.bare))
 
-    def _affordable(self) -> bool:
+    def _affordable(self, step: int) -> bool:
         if self.overhead is None:
             return True
-        advance = self._advance + _ADVANCE_STEPS * self.bare_step()
-        elapsed = self._clock() - self._began
-        return self.spent + self.cost() <= self.overhead * elapsed + advance
+        known = self._prices_at(step)
+        advance = self._advance + _ADVANCE_STEPS * known.bare
+        return known.spent + known.cost <= self.overhead * known.elapsed + advance
+
+
+class SharedCadence(Cadence):
+    """Decides the same on every rank: by numbers that all of them have, and never by a clock.
+
+    What the ranks measured is put together at each sample (of each number the dearest), and is what
+    decides from the step on at which it is known. Until then every wish is granted: those are the
+    first steps. Sums, products and comparisons of float64 are the same on all machines.
+    """
+
+    def __init__(self, alone: Cadence) -> None:
+        """Go on from `alone`, before anything but step 0 was decided."""
+        super().__init__(alone.every, alone.overhead, alone._at, alone._clock)
+        self._common: tuple[int, Prices] | None = None
+        self._parted = False
+
+    def adopt(self, step: int, prices: Prices) -> None:
+        """Decide by `prices` from here on; they stand for the time until after `step`."""
+        self._common = step, prices
+
+    def part(self) -> None:
+        """Decide by this rank's own measurements from here on."""
+        self._parted = True
+
+    def _prices_at(self, step: int) -> Prices:
+        if self._parted:
+            return self.prices()
+        if self._common is None:
+            return Prices()
+        known_at, common = self._common
+        elapsed = common.elapsed + (step - known_at) * common.bare
+        return Prices(common.cost, common.bare, common.spent, elapsed)
+
+
+class ScheduledCadence(Cadence):
+    """Samples the steps of a fixed schedule, whatever they cost; no alarm adds to them."""
+
+    def __init__(self, schedule: Schedule) -> None:
+        super().__init__(overhead=None)
+        self._schedule = schedule
+
+    def look(self, step: int) -> Look:
+        """See `Cadence`."""
+        return "sampled" if self._schedule.samples(step) else "none"
+
+    def shared(self) -> Cadence:
+        """Return itself: it is the same on all ranks as it is."""
+        return self

@@ -26,7 +26,9 @@ _LAUNCHERS = ("python", "torchrun", "accelerate", "deepspeed")
 class Children:
     """Counts the processes started while it is installed, by what they run."""
 
-    def __init__(self) -> None:
+    def __init__(self, adopt: Callable[[BaseProcess], bool] | None = None) -> None:
+        """`adopt` may take a process that is about to start, which then is watched."""
+        self._adopt = adopt
         self._started: Counter[str] = Counter()
         self._pid = os.getpid()
         self._restore: list[Callable[[], None]] = []
@@ -40,6 +42,8 @@ class Children:
         @functools.wraps(start)
         def start_and_count(process: BaseProcess) -> None:
             target = _name(_target_of, process)  # before: start() forgets it
+            if self._is_adopted(process):
+                target = None
             start(process)
             self._count(target)
 
@@ -67,6 +71,12 @@ class Children:
             )
             for target, count in self._started.items()
         )
+
+    def _is_adopted(self, process: BaseProcess) -> bool:
+        try:
+            return self._adopt is not None and os.getpid() == self._pid and self._adopt(process)
+        except Exception:  # it is started as it is, and named
+            return False
 
     def _count(self, target: str | None) -> None:
         if target is not None and os.getpid() == self._pid:

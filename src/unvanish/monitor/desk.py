@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import datetime
-import os
 import platform
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -20,16 +19,19 @@ from unvanish.diagnose import diagnose
 from unvanish.diagnose.config import Config
 from unvanish.i18n import _
 from unvanish.measure.reduce import log10
-from unvanish.monitor.alarms import Alarms
+from unvanish.monitor.alarms import Alarms, Cause, cause_of
+from unvanish.monitor.convoy import Convoy, Sample
 from unvanish.monitor.flight import Arrived
 from unvanish.monitor.gauge import Levels
 from unvanish.monitor.journal import Journal
 from unvanish.monitor.lane import Lane, gradient_state
 from unvanish.monitor.options import MonitorOptions
+from unvanish.monitor.peers import Notice, Peers, RankSignal, readings_of_ranks
 from unvanish.monitor.program import Outcome
+from unvanish.monitor.ranks import Place, place
 from unvanish.monitor.recent import History, Recent
 from unvanish.monitor.sinks import Sink, adapted
-from unvanish.monitor.voice import warn
+from unvanish.monitor.voice import LOGGER, warn
 from unvanish.records import (
     Diagnosis,
     Environment,
@@ -48,6 +50,7 @@ from unvanish.store import Batch
 from unvanish.store.derived import readings_of
 
 _INCIDENTS_MOST = 32  # the latest are kept
+_ONE_ALARM = 6  # samples in which all ranks that find something have told it
 _JUDGED_FIRST, _JUDGED_LAST = 2, 6  # traces that the rules are given while the run goes on
 Attempt = Callable[[str, Callable[[], Any]], Any]  # a part of ours by name, and what it is to do
 
@@ -72,18 +75,114 @@ class Desk:
         self._recent = Recent()
         self._alarms = Alarms()
         self._dead: Mapping[str, float] = {}
+        self._place = place()
+        self._convoy: Convoy | None = None
+        self._peers = Peers()
+        self._proposed: list[Finding] = []  # alarms of ours that the ranks have not heard,
+        self._told: list[Incident] = []  # and incidents
+        self._heard: dict[Cause, int] = {}  # when an alarm was last heard, by its cause
+        self._samples = 0  # that all ranks knew
         self._sinks: list[Sink] = adapted(options.sinks)
+        if rank:
+            self._sinks.clear()  # one rank writes
         self._created = datetime.datetime.now(datetime.UTC)
         self._started = time.monotonic()
         self._device = "cpu"
-        self.id = store.new_id()
+        self.id = options.id or store.new_id()
         directory = options.directory / ".unvanish" if options.save and rank == 0 else None
         self._journal = Journal(self.run(), directory, self.say, options.retention)
 
-    def say(self, text: str) -> None:
-        """Tell the user something about the monitor itself."""
+    def say(self, text: str, *, own: bool = False) -> None:
+        """Tell the user something about the monitor itself.
+
+        Of several ranks the first speaks, and another only of what is its `own`.
+        """
         self.notes.append(text)
-        warn(_("unvanish: {text}").format(text=text))
+        if own and self._rank:
+            text = _("rank {rank}: {text}").format(rank=self._rank, text=text)
+        self._speak(text, own=own)
+
+    def _speak(self, text: str, *, own: bool = False) -> None:
+        if self._rank and not own:
+            LOGGER.info(text)
+        elif self._options.say is not None:
+            self._options.say(text)
+        else:
+            warn(_("unvanish: {text}").format(text=text))
+
+    # --- other ranks ---------------------------------------------------------------------------
+
+    def joins(self, convoy: Convoy, here: Place) -> None:
+        """Share alarms with the other ranks from here on."""
+        self._convoy, self._place = convoy, here
+        if convoy.together:
+            self.notes.append(
+                _(
+                    "losses and traces are of the share of each batch that rank {rank} had;"
+                    " gradients, weights and updates are of all {ranks} ranks"
+                ).format(rank=here.rank, ranks=here.ranks)
+            )
+
+    @property
+    def ranks(self) -> tuple[RankSignal, ...]:
+        """What was known of each rank at the latest sample."""
+        return self._peers.signals
+
+    def heed(self, sample: Sample) -> None:
+        """Take in what all ranks know of a sample; raise what any of them has found."""
+        for line in self._peers.see(sample):
+            self.say(line)
+        self._samples += 1
+        for rank, notice in self._peers.notices(sample):
+            if notice.incident is not None:
+                self._hear_incident(rank, notice.incident)
+            if notice.finding is not None:
+                self._hear_alarm(rank, sample.step, notice.finding)
+
+    def _hear_alarm(self, rank: int, step: int, finding: Finding) -> None:
+        if rank == self._rank and self._proposed:
+            self._proposed.pop(0)
+        cause = cause_of(finding)
+        last, self._heard[cause] = self._heard.get(cause), self._samples
+        if last is not None and self._samples - last < _ONE_ALARM:
+            return  # another rank was first
+        if rank:
+            title = _("rank {rank}: {text}").format(rank=rank, text=finding.title)
+            finding = replace(finding, title=title)
+        self.alarms.append(finding)
+        self._keep(Batch(alarms=(finding,)))
+        self._raise(step, finding)
+
+    def _hear_incident(self, rank: int, incident: Incident) -> None:
+        if rank == self._rank and self._told:
+            self._report(self._told.pop(0))  # with its history
+            return
+        if any((one.step, one.kind) == (incident.step, incident.kind) for one in self.incidents):
+            return  # ours as well
+        self._note_incident(incident)
+        self._keep(Batch(incidents=(incident,)))
+        self._report(incident)
+
+    def _note_incident(self, incident: Incident) -> None:
+        self.incidents.append(incident)
+        del self.incidents[:-_INCIDENTS_MOST]
+
+    def _keep(self, batch: Batch) -> None:
+        self._attempt("saving", lambda: self._journal.add(batch, at_once=True))
+
+    def _tell(self, raised: Sequence[Finding], incident: Incident | None) -> bool:
+        """Tell all ranks; return whether there are others, who raise alarms together with us."""
+        convoy = self._convoy
+        if convoy is None or not convoy.together:
+            return False
+        if incident is not None and (incident.kind == "nonfinite" or self._rank == 0):
+            # Spikes of a thousand losses would be told all the time: those of one rank's are.
+            convoy.post(Notice(incident=incident).encoded())
+            self._told.append(incident)
+        for finding in raised:
+            convoy.post(Notice(finding=finding).encoded())
+        self._proposed += raised
+        return True
 
     # --- what arrives --------------------------------------------------------------------------
 
@@ -98,23 +197,30 @@ class Desk:
             self._note_parameters(levels, trace, model)
         self._dead = arrived.always_dead or self._dead
         readings = _readings(record.step, levels, trace)
+        if arrived.sample is not None:
+            readings += readings_of_ranks(arrived.sample)
         self._recent.saw(readings, () if trace is None else (trace,))
         incident = self._add(record, levels, seen_at) if step.losses else None
-        raised = self._attempt("alarms", self._judge) if sampled else None
+        raised = (self._attempt("alarms", self._judge) if sampled else None) or []
         if incident is not None:
+            self._note_incident(incident)
+        if self._tell(raised, incident):
+            raised = []
+        elif incident is not None:
             self._report(incident)
+        self.alarms += raised
         batch = Batch(
             steps=(record,) if step.losses else (),
             readings=readings,
             traces=() if trace is None else (trace,),
             facts=self._model(()) if sampled else None,
-            alarms=tuple(raised or ()),
+            alarms=tuple(raised),
             incidents=() if incident is None else (incident,),
         )
         at_once = sampled or incident is not None
         self._attempt("saving", lambda: self._journal.add(batch, at_once=at_once))
         self._write(record, readings, sampled=sampled)
-        for finding in raised or ():
+        for finding in raised:
             self._raise(record.step, finding)
         return bool(raised) or incident is not None
 
@@ -157,14 +263,12 @@ class Desk:
             broken = [trace for trace in middle if trace.nonfinite is not None]
             traces = [*traces[:_JUDGED_FIRST], *broken[:1], *traces[-_JUDGED_LAST:]]
         run = replace(self.run(), models=(self._model(tuple(traces), self._history.steps()),))
-        raised = self._alarms.judge(diagnose(run, self._config))
-        self.alarms += raised
-        return raised
+        return self._alarms.judge(diagnose(run, self._config))
 
     def _raise(self, step: int, finding: Finding) -> None:
         """Tell of an alarm: as a warning, in the log, to the sinks, to the user's function."""
-        warn(
-            _("unvanish: step {step}: {code}: {title} {remedy}").format(
+        self._speak(
+            _("step {step}: {code}: {title} {remedy}").format(
                 step=step, code=finding.code, title=finding.title, remedy=finding.remedy
             )
         )
@@ -175,9 +279,7 @@ class Desk:
             self._attempt("on_alarm", lambda: tell(finding))
 
     def _report(self, incident: Incident) -> None:
-        self.incidents.append(incident)
-        del self.incidents[:-_INCIDENTS_MOST]
-        warn(_("unvanish: {text}").format(text=describe(incident)))
+        self._speak(describe(incident))
         tell = self._options.on_incident
         if tell is not None:
             self._attempt("on_incident", lambda: tell(incident))
@@ -204,7 +306,8 @@ class Desk:
             self.say(
                 _("{sink} gets no more ({error})").format(
                     sink=type(sink).__name__, error=f"{type(error).__name__}: {error}"
-                )
+                ),
+                own=True,
             )
 
     # --- the record ----------------------------------------------------------------------------
@@ -216,13 +319,13 @@ class Desk:
     def run(self, outcome: Outcome | None = None) -> Run:
         """Return what is known so far as a record."""
         ended = outcome or Outcome("finished", 0)
-        lane = self._lane
+        lane, here = self._lane, self._place
         models = (self._model(tuple(lane.traces), self._history.steps()),) if lane.traces else ()
         return Run(
             id=self.id,
-            kind="monitor",
+            kind=self._options.kind,
             created=self._created.isoformat(timespec="seconds"),
-            command=tuple(sys.argv),
+            command=tuple(sys.argv) if self._options.command is None else self._options.command,
             directory=str(self._options.directory),
             tool_version=__version__,
             environment=Environment(
@@ -230,7 +333,7 @@ class Desk:
                 torch=str(torch.__version__),
                 platform=platform.platform(),
                 device=self._device,
-                distributed=_distributed(self._rank),
+                distributed=f"rank {here.rank} of {here.ranks}" if here.ranks > 1 else None,
             ),
             models=models,
             ending=ended.ending,
@@ -248,6 +351,12 @@ class Desk:
 
     def finish(self, outcome: Outcome) -> None:
         """Save the finished record, and let the sinks finish."""
+        for incident in self._told:  # nobody is left to tell it with
+            self._report(incident)
+        for finding in self._proposed:
+            self.alarms.append(finding)
+            self._raise(finding.step or 0, finding)
+        self._told, self._proposed = [], []
         run = self.run(outcome)
         self.saved = self._attempt("saving", lambda: self._journal.finish(run))
         for sink in [*self._sinks]:
@@ -317,8 +426,3 @@ def _type_of(model: nn.Module, path: str) -> str:
         return type(model.get_submodule(path)).__name__
     except AttributeError:
         return ""
-
-
-def _distributed(rank: int) -> str | None:
-    ranks = os.environ.get("WORLD_SIZE", "1")
-    return f"rank {rank} of {ranks}" if ranks != "1" else None

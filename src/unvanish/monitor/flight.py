@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 from torch.optim import Optimizer
@@ -16,6 +17,9 @@ from unvanish.monitor.optimizers import not_finite, parameters_of
 from unvanish.monitor.stepping import Step
 from unvanish.records import StepRecord, Trace
 
+if TYPE_CHECKING:
+    from unvanish.monitor.convoy import Sample
+
 
 @dataclass(frozen=True, slots=True)
 class Arrived:
@@ -25,6 +29,8 @@ class Arrived:
     record: StepRecord
     trace: Trace | None
     always_dead: dict[str, float]
+    local: Trace | None = None  # the same before the ranks' numbers were put together
+    sample: Sample | None = None  # what all ranks know of the step
 
 
 class Flight:
@@ -48,6 +54,10 @@ class Flight:
                 step.trace.see_units(lane)
                 self._shares = lane.dead_shares()
         self._transfer = Transfer(self._vectors())
+
+    def since(self, step: int) -> bool:
+        """Whether a sampled step of before `step` is among those sent."""
+        return any(one.kind == "sampled" and one.number < step for one in self._steps)
 
     def ready(self) -> bool:
         """Whether `land` would not have to wait."""

@@ -6,13 +6,15 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from unvanish.measure import many
 from unvanish.measure.many import Copies, Counts, Many, Plan
 from unvanish.measure.reduce import join_log10
-from unvanish.monitor.optimizers import parameters_of
+from unvanish.measure.sharding import Shard, is_spread, named_parameters, shard_of
+from unvanish.monitor.optimizers import local, parameters_of
 from unvanish.records import Readings
 
 _PLANS_MOST = 8  # by which parameters have a gradient; a model that keeps changing is re-planned
@@ -117,13 +119,14 @@ class Gauge:
         self._signature: object = None
         self._weights: Plan | None = None
         self._gradients: dict[tuple[int, ...], Plan] = {}
+        self.spread = False  # whether parameters are spread over ranks, each having a part
         self.learn(model)
 
     def learn(self, model: nn.Module) -> None:
         """Look up the names of the parameters: some may have been added."""
-        self._names = {
-            id(parameter): name for name, parameter in model.named_parameters(remove_duplicate=True)
-        }
+        named = [*named_parameters(model)]
+        self._names = {id(parameter): name for name, parameter in named}
+        self.spread = any(is_spread(parameter) for _name, parameter in named)
         self._signature = None
 
     def look(self, model: nn.Module, optimizers: Sequence[Optimizer], *, thorough: bool) -> Look:
@@ -131,13 +134,14 @@ class Gauge:
         if thorough:
             self.learn(model)
         names, parameters = self._parameters(model, optimizers)
-        self._weights = _plan(self._weights, parameters)
+        weights = self._own(parameters)
+        self._weights = _plan(self._weights, weights)
         look = Look(
             names=names,
             parameters=parameters,
             thorough=thorough,
-            weight=many.norms(parameters, self._weights),
-            before=many.copies(parameters, self._weights) if thorough else None,
+            weight=many.norms(weights, self._weights),
+            before=many.copies(weights, self._weights) if thorough else None,
         )
         self.look_again(look)
         return look
@@ -145,7 +149,7 @@ class Gauge:
     def look_again(self, look: Look) -> None:
         """Read the gradients as they are now."""
         gradients = [parameter.grad for parameter in look.parameters]
-        given = [gradient for gradient in gradients if gradient is not None]
+        given = self._own([gradient for gradient in gradients if gradient is not None])
         complete = len(given) == len(gradients)
         missing = () if complete else tuple([i for i, g in enumerate(gradients) if g is None])
         if len(self._gradients) > _PLANS_MOST:
@@ -159,8 +163,27 @@ class Gauge:
     def finish(self, look: Look) -> None:
         """Compare with the weights as they were at the look."""
         if look.before is not None:
-            look.update = many.changes(look.before, look.parameters)
+            look.update = many.changes(look.before, self._own(look.parameters))
             look.before = None
+
+    def layout(
+        self, model: nn.Module, optimizers: Sequence[Optimizer]
+    ) -> tuple[dict[str, Shard], bool]:
+        """Return the parameters that are spread over ranks, and whether any of them is float64."""
+        self.learn(model)
+        names, parameters = self._parameters(model, optimizers)
+        found: dict[str, Shard] = {}
+        wide = False
+        for name, parameter in zip(names, parameters, strict=True):
+            shard = shard_of(parameter)
+            if shard is not None:
+                found[name] = shard
+                wide = wide or parameter.dtype == torch.float64
+        return found, wide
+
+    def _own(self, tensors: Sequence[Tensor]) -> Sequence[Tensor]:
+        """Return this rank's parts of `tensors`, which the plans know how to reduce together."""
+        return [local(tensor) for tensor in tensors] if self.spread else tensors
 
     def _parameters(
         self, model: nn.Module, optimizers: Sequence[Optimizer]
@@ -179,7 +202,7 @@ class Gauge:
     ) -> tuple[tuple[str, ...], tuple[Tensor, ...]]:
         found: dict[int, tuple[str, Tensor]] = {
             id(parameter): (self._names[id(parameter)], parameter)
-            for parameter in model.parameters()
+            for _name, parameter in named_parameters(model)
             if parameter.requires_grad and id(parameter) in self._names
         }
         for optimizer in optimizers:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import math
 import weakref
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from unvanish.i18n import _
 from unvanish.measure import NameBook, PendingTrace
+from unvanish.measure.sharding import plain_class
 from unvanish.monitor.losses import StepHistory, arrive
 from unvanish.monitor.optimizers import ids_of, not_finite
+from unvanish.monitor.whole import restated
 from unvanish.records import (
     GradientState,
     ModelRun,
@@ -44,6 +47,7 @@ class Lane:
     reached: frozenset[int] = frozenset()  # ids of the parameters that its last trace reached
     roots: frozenset[int] = frozenset()  # ids of the root modules in its last trace
     parameters: dict[str, ParameterFacts] = field(default_factory=dict)
+    alone: bool = True  # other ranks do not add their shards: those of this one are left out
     units: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
     # layer key -> which units were ever on, and which were seen at all, on the device
 
@@ -69,6 +73,10 @@ class Lane:
         `held` are the ids of the parameters in this model's optimisers, `optimised` of those in
         any (None: there is no optimiser).
         """
+        spread = pending.spread
+        if spread and self.alone:
+            missing = _("no levels of parameters spread over ranks: the others are not watched")
+            trace = replace(restated(trace, None, spread), notes=(*trace.notes, missing))
         self._see_models(pending, names, held)
         self._see_parameters(pending, trace, names, held, optimised)
         self.see_units(pending)
@@ -87,6 +95,20 @@ class Lane:
             ]
             self.traces = [*kept, *latest]
 
+    def restate(self, seen: Trace, whole: Trace) -> None:
+        """Put `whole` in the place of a trace that was seen, where its parameters are stated anew.
+
+        The facts of its parameters follow.
+        """
+        self.traces = [whole if one is seen else one for one in self.traces]
+        for signal in whole.parameters:
+            known = self.parameters.get(signal.name)
+            if known is not None:
+                state = min(gradient_state(signal), known.gradient, key=_BEST_FIRST.index)
+                self.parameters[signal.name] = replace(
+                    known, weight_log10=signal.weight_log10, gradient=state
+                )
+
     def _see_models(self, pending: PendingTrace, names: NameBook, held: frozenset[int]) -> None:
         own = [
             model
@@ -95,7 +117,7 @@ class Lane:
         ] or list(pending.models)
         if not self.name:
             self.name = " + ".join(names.root_name(model) for model in own)
-            self.type = " + ".join(type(model).__name__ for model in own)
+            self.type = " + ".join(map(plain_class, own))
 
     def _see_parameters(
         self,
@@ -116,7 +138,7 @@ class Lane:
             self.parameters[name] = ParameterFacts(
                 name=name,
                 module=name.rpartition(".")[0],
-                type=type(owner).__name__,
+                type=plain_class(owner),
                 numel=parameter.numel(),
                 requires_grad=parameter.requires_grad or bool(known and known.requires_grad),
                 registered=names.is_registered(owner),

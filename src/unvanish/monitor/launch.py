@@ -9,7 +9,7 @@ import functools
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from unvanish.i18n import _
@@ -18,9 +18,11 @@ from unvanish.monitor.children import Children
 from unvanish.monitor.program import Outcome, Program
 from unvanish.monitor.schedule import WatchOptions
 from unvanish.monitor.silence import NothingSeen
+from unvanish.monitor.spawned import Spawned
 from unvanish.records import Diagnosis, Run
 
 if TYPE_CHECKING:
+    from unvanish.monitor.ranked import RankedSession
     from unvanish.monitor.session import Session
 
 
@@ -71,10 +73,11 @@ class _Launch:
         self._begun = begun
         self._pid = os.getpid()
         self._rank, self._ranks = _ranks()
-        self._session: Session | None = None
+        self._session: Session | RankedSession | None = None
+        self._spawned = Spawned(options, program.command, directory)
 
     def go(self) -> Launched:
-        arrival, children = TorchArrival(self._begin), Children()
+        arrival, children = TorchArrival(self._begin), Children(self._spawned.adopt)
         leave = self._warn_on_exit()
         children.install()
         arrival.wait()
@@ -90,6 +93,7 @@ class _Launch:
             record: Run | Exception = self._record(outcome, children.notes())
         except Exception as error:  # the program's outcome is worth more than our record
             record = error
+        self._spawned.close()
         return Launched(outcome, record, self._rank, self._ranks)
 
     def _begin(self) -> None:
@@ -97,27 +101,40 @@ class _Launch:
         if os.getpid() != self._pid:
             return
         try:
-            from unvanish.monitor.session import Session
-
-            self._session = Session(
-                self._options,
-                kind="run",
-                command=self._program.command,
-                directory=self._directory,
-                say=self._say,
-                diagnose=self._diagnose,
-                rank=self._rank,
-                ranks=self._ranks,
-            )
-            self._session.begin()
-            if self._begun is not None:
-                self._begun(self._session)
+            self._session = self._begun_session()
         except Exception as error:  # a failure of ours must not stop the script
             self._say(
                 _("cannot watch this script ({error}); it runs on unwatched").format(
                     error=f"{type(error).__name__}: {error}"
                 )
             )
+
+    def _begun_session(self) -> Session | RankedSession:
+        if self._ranks > 1:
+            from unvanish.monitor.ranked import RankedSession
+
+            ranked = RankedSession(
+                self._options,
+                command=self._program.command,
+                directory=self._directory,
+                say=self._say,
+            )
+            ranked.begin()
+            return ranked
+        from unvanish.monitor.session import Session
+
+        session = Session(
+            self._options,
+            kind="run",
+            command=self._program.command,
+            directory=self._directory,
+            say=self._say,
+            diagnose=self._diagnose,
+        )
+        session.begin()
+        if self._begun is not None:
+            self._begun(session)
+        return session
 
     def _record(self, outcome: Outcome, notes: tuple[str, ...]) -> Run:
         """Raises NoSignalError if nothing was traced."""
@@ -127,8 +144,21 @@ class _Launch:
         session.end()
         run = session.run(outcome, notes)
         if not run.models:
+            workers = self._spawned.run()
+            if workers is not None:
+                return self._of_workers(workers, outcome, notes)
             raise session.nothing_seen().error(outcome.error)
         return run
+
+    def _of_workers(self, workers: Run, outcome: Outcome, notes: tuple[str, ...]) -> Run:
+        """Return the record of spawned workers, ended as the script ended."""
+        return replace(
+            workers,
+            ending=outcome.ending,
+            exit_code=outcome.exit_code,
+            error=outcome.error,
+            notes=(*workers.notes, *notes),
+        )
 
     def _warn_on_exit(self) -> Callable[[], None]:
         """Say what `os._exit` means for us: it ends the process at once, and nothing is saved."""

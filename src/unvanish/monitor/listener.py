@@ -113,6 +113,10 @@ class Listener:
         ]
         self._restore += [handle.remove for handle in self._handles]
 
+    def hand_over(self, sink: Sink) -> None:
+        """Tell `sink` from here on, also in the middle of an event."""
+        self._sink = sink
+
     def intact(self) -> bool:
         """Whether our hooks on optimisers are still there: anyone may clear them."""
         there = [handle.hooks_dict_ref() for handle in self._handles]

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
 
 from torch import nn
 
 from unvanish.measure.names import unwrapped
+from unvanish.records import ModelRun
 
 
 def script_name(root: nn.Module) -> str | None:
@@ -22,3 +26,14 @@ def script_name(root: nn.Module) -> str | None:
     ]
     # A public name before a private one, then the first bound.
     return min(names, key=lambda name: name.startswith("_"), default=None)
+
+
+def named_apart(models: Sequence[ModelRun]) -> tuple[ModelRun, ...]:
+    """Number the second and later models of one name."""
+    seen: Counter[str] = Counter()
+    named = []
+    for model in models:
+        seen[model.name] += 1
+        number = seen[model.name]
+        named.append(model if number == 1 else replace(model, name=f"{model.name} {number}"))
+    return tuple(named)

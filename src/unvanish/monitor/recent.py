@@ -7,6 +7,7 @@ is not finite, the last steps become an incident.
 from __future__ import annotations
 
 import math
+import os
 import shlex
 import sys
 from collections import deque
@@ -159,4 +160,8 @@ def command_for(step: int) -> str:
         words = [script, *arguments]
     else:
         return ""  # a notebook, or a line of code
-    return shlex.join(["unvanish", "run", "--at", str(step), "--steps", str(step + 1), *words])
+    run = ["unvanish", "run", "--at", str(step), "--steps", str(step + 1), *words]
+    ranks = os.environ.get("LOCAL_WORLD_SIZE")
+    if "TORCHELASTIC_RUN_ID" in os.environ and ranks is not None:
+        run = ["torchrun", f"--nproc-per-node={ranks}", "-m", *run]
+    return shlex.join(run)

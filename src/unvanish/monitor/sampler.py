@@ -7,11 +7,12 @@ import io
 import weakref
 from collections.abc import Collection, Sequence
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from unvanish.errors import NoSignalError
-from unvanish.measure import BackwardTracer, CallLog, NameBook, TraceOptions
+from unvanish.measure import BackwardTracer, CallLog, NameBook, PendingTrace, TraceOptions
+from unvanish.measure.sharding import named_parameters
 from unvanish.monitor.closing import Closing, Pass
 from unvanish.monitor.lane import Lane
 from unvanish.monitor.listener import BackwardCall
@@ -23,11 +24,15 @@ from unvanish.records import Trace
 class Sampler:
     """Traces the first backward pass of a step that reaches the model's parameters."""
 
-    def __init__(self, lane: Lane, *, replay: bool) -> None:
-        """`replay`: also probe the network and open fused layers, on a replay of the batch."""
+    def __init__(self, lane: Lane, model: weakref.ref[nn.Module], *, replay: bool) -> None:
+        """`model` is the one of `lane`.
+
+        `replay`: also probe the network and open fused layers, on a replay of the batch.
+        """
         self.names = NameBook(script_name)
         self.armed = False
         self._lane = lane
+        self._model = model
         self._replay = replay
         self._log = CallLog(keep_inputs=replay)
         self._kept: Pass | None = None
@@ -103,8 +108,22 @@ class Sampler:
         self._lane.optimizers = [weakref.ref(optimizer) for optimizer in optimizers]
         kept.pending.send()
         held = self._lane.held()
-        closing = Closing(self._lane, step, [kept], set(), held, held or None)
+        optimised = held | self._of_others(kept.pending) if held else None
+        closing = Closing(self._lane, step, [kept], set(), held, optimised)
         return SampledTrace(closing, self.names)
+
+    def _of_others(self, pending: PendingTrace) -> frozenset[int]:
+        """Return the ids of the parameters of other models that the loss passed through.
+
+        They are their own optimisers' (a generator's loss passes its discriminator).
+        """
+        model = self._model()
+        return frozenset(
+            id(parameter)
+            for root in pending.models
+            if all(part is not model for part in root.modules())
+            for _name, parameter in named_parameters(root)
+        )
 
 
 class SampledTrace:

@@ -9,7 +9,6 @@ import time
 import weakref
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -23,6 +22,7 @@ from unvanish.measure.dynamo import uncompiled
 from unvanish.monitor.diary import Diary
 from unvanish.monitor.journal import Journal
 from unvanish.monitor.listener import Listener
+from unvanish.monitor.naming import named_apart
 from unvanish.monitor.program import Outcome, StepsReached
 from unvanish.monitor.schedule import WatchOptions
 from unvanish.monitor.silence import NothingSeen
@@ -42,8 +42,6 @@ class Session:
         directory: str,
         say: Callable[[str], None],
         diagnose: Callable[[Run], Diagnosis] | None = None,
-        rank: int = 0,
-        ranks: int = 1,
     ) -> None:
         """`say` prints a line of ours; `diagnose`, if given, is asked at sampled steps.
 
@@ -51,7 +49,6 @@ class Session:
         """
         self.id = store.new_id()
         self._kind = kind
-        self._rank, self._ranks = rank, ranks
         self._command = command
         self._directory = directory
         self._say = say
@@ -59,8 +56,6 @@ class Session:
         self._created = datetime.datetime.now(datetime.UTC)
         self._started = time.monotonic()
         self._limit = StepLimit(options.steps)
-        # Under torchrun the first rank watches for all; the others only end at the same step.
-        self._watches = rank == 0
         self.watcher = Watcher(
             options.schedule,
             probe=options.probe,
@@ -74,10 +69,9 @@ class Session:
 
     def begin(self) -> None:
         """Start to listen."""
-        if self._watches:
-            _quiet_in_children(self)
-            self.watcher.start()
-            self._listener.install()
+        _quiet_in_children(self)
+        self.watcher.start()
+        self._listener.install()
         self._limit.install()  # after the listener, so that the last step is seen
 
     def end(self) -> None:
@@ -114,8 +108,6 @@ class Session:
 
     def run(self, outcome: Outcome, notes: tuple[str, ...] = ()) -> Run:
         """Return what is known so far as a record."""
-        ranks = self._ranks
-        together = _("rank 0 of {ranks} was watched; the others ran unwatched").format(ranks=ranks)
         return Run(
             id=self.id,
             kind=self._kind,
@@ -128,19 +120,18 @@ class Session:
                 torch=str(torch.__version__),
                 platform=platform.platform(),
                 device=self.watcher.device or "cpu",
-                distributed=f"rank {self._rank} of {ranks}" if ranks > 1 else None,
             ),
             models=self.run_models(),
             ending=outcome.ending,
             exit_code=outcome.exit_code,
             error=outcome.error,
-            notes=(*([together] if ranks > 1 else []), *self.watcher.notes, *notes),
+            notes=(*self.watcher.notes, *notes),
             seconds=time.monotonic() - self._started,
         )
 
     def run_models(self) -> tuple[ModelRun, ...]:
         """Return the models that were traced so far."""
-        return _named_apart([lane.model_run() for lane in self.watcher.lanes if lane.traces])
+        return named_apart([lane.model_run() for lane in self.watcher.lanes if lane.traces])
 
     def nothing_seen(self) -> NothingSeen:
         """Return what there is to say when no pass was traced."""
@@ -214,17 +205,6 @@ class StepLimit:
         self._counts[id(optimizer)] += 1
         if self._counts[id(optimizer)] >= self._steps:
             raise StepsReached
-
-
-def _named_apart(models: list[ModelRun]) -> tuple[ModelRun, ...]:
-    """Number the second and later models of one name."""
-    seen: Counter[str] = Counter()
-    named = []
-    for model in models:
-        seen[model.name] += 1
-        number = seen[model.name]
-        named.append(model if number == 1 else replace(model, name=f"{model.name} {number}"))
-    return tuple(named)
 
 
 _living: weakref.WeakSet[Session] = weakref.WeakSet()

@@ -25,11 +25,13 @@ from unvanish.diagnose.config import load_config
 from unvanish.errors import NoSignalError
 from unvanish.i18n import _
 from unvanish.measure import BackwardTracer
+from unvanish.measure.sharding import plain_class
 from unvanish.monitor import stepping
-from unvanish.monitor.cadence import Cadence, Look
+from unvanish.monitor.cadence import Cadence, Look, ScheduledCadence
 from unvanish.monitor.clipping import Clipping
+from unvanish.monitor.convoy import Convoy, gather
 from unvanish.monitor.desk import Desk
-from unvanish.monitor.flight import Flight
+from unvanish.monitor.flight import Arrived, Flight
 from unvanish.monitor.gauge import Gauge
 from unvanish.monitor.lane import Lane
 from unvanish.monitor.listener import BackwardCall, Listener
@@ -37,8 +39,12 @@ from unvanish.monitor.losses import Reading, read_loss
 from unvanish.monitor.naming import script_name
 from unvanish.monitor.optimizers import facts_of, ids_of, local
 from unvanish.monitor.options import MonitorOptions
+from unvanish.monitor.pace import Pace
+from unvanish.monitor.peers import RankSignal
 from unvanish.monitor.program import Outcome, outcome_of
+from unvanish.monitor.ranks import place
 from unvanish.monitor.sampler import Sampler
+from unvanish.monitor.standin import StandIn
 from unvanish.monitor.stepping import Markers, SeenPass, Step
 from unvanish.records import Diagnosis, Finding, Incident, Run
 from unvanish.shown import Shown
@@ -48,6 +54,8 @@ T = TypeVar("T")
 _OPEN_MOST = 1024  # backward passes that wait for a step
 _SUSPICIOUS = 64  # backward passes without a step, after which our hooks are looked for
 _WAITING_MOST = 4096  # steps that wait for a transfer
+_PATIENCE = 5.0  # seconds that the end waits for what other ranks have begun to share
+_PATIENCE_AFTER_ERROR = 1.0
 
 
 def _watched(
@@ -99,13 +107,23 @@ class Monitor(Shown):
         self._rank = rank
         self._traces = options.level != "cheap"
         self._off: set[str] = set()
-        self._cadence = Cadence(options.every, options.overhead, options.at)
-        self._lane = Lane(optimizers=[*self._optimizers])
-        self._lane.name = script_name(model) or type(model).__name__
-        self._lane.type = type(model).__name__
+        self._options = options
+        self._cadence = (
+            Cadence(options.every, options.overhead, options.at)
+            if options.schedule is None
+            else ScheduledCadence(options.schedule)
+        )
+        self._pace = Pace()
+        self._convoy: Convoy | None = None
+        self._mustered = False
+        self._closing = False  # a step is being closed
+        self._stand_in = False
+        self._lane = Lane(optimizers=[*self._optimizers], alone=False)  # the convoy sees to it
+        self._lane.name = script_name(model) or plain_class(model)
+        self._lane.type = plain_class(model)
         self._lane.optimizer = facts_of(optimizers[0])
         self._gauge = Gauge(model)
-        self._sampler = Sampler(self._lane, replay=options.level == "full")
+        self._sampler = Sampler(self._lane, self._model, replay=options.level == "full")
         self._desk = Desk(self._lane, options, load_config(options.directory), self._attempt, rank)
         self._listener = Listener(self)
         self._clipping = Clipping(self._clipped)
@@ -158,6 +176,11 @@ class Monitor(Shown):
         """Seconds that sampled looks have taken, as measured."""
         return self._cadence.spent
 
+    @property
+    def ranks(self) -> tuple[RankSignal, ...]:
+        """What was known of each rank at the latest sample; () where there is one rank."""
+        return self._desk.ranks
+
     def run(self) -> Run:
         """Return what is known so far as a record; waits for numbers under way."""
         with self.lock:
@@ -184,12 +207,32 @@ class Monitor(Shown):
 
     def close(self, error: BaseException | None = None) -> None:
         """Stop watching and save the run; `error` is what ended the training. May be repeated."""
+        self.finish(outcome_of(error))
+
+    def finish(self, outcome: Outcome) -> None:
+        """Do as `close` does, where it is known how the training ended."""
         with self.lock:
             if self.closed:
+                self._dismiss()
                 return
             self._attempt("reading", self._read_all)
+            patience = _PATIENCE if outcome.error is None else _PATIENCE_AFTER_ERROR
+            self._attempt("reading", lambda: self._leave_ranks(patience))
             self._take_off()
-            self._end(outcome_of(error))
+            self._end(outcome)
+
+    def _leave_ranks(self, patience: float) -> None:
+        if self._convoy is not None:
+            for arrived in self._convoy.finish(min(patience, self._options.timeout)):
+                self._receive(arrived)
+
+    def _dismiss(self) -> None:
+        """Take off what kept step with the other ranks after a failure."""
+        if self._stand_in:
+            self._stand_in = False
+            self._listener.remove()
+            if self._convoy is not None:
+                self._convoy.finish(0.0)
 
     def __enter__(self) -> Monitor:
         return self
@@ -258,23 +301,33 @@ class Monitor(Shown):
             self._desk.say(
                 _("{part} was switched off ({error}); the training goes on").format(
                     part=part, error=_line(error)
-                )
+                ),
+                own=True,
             )
             return None
 
     def give_up(self, error: Exception) -> None:
         """Switch all of it off because of `error`, and say so."""
+        self._stand_in = place().ranks > 1
         self._take_off()
         self._desk.say(
             _(
                 "the monitor switched itself off at step {step} ({error}); the training goes on"
-            ).format(step=self._number, error=_line(error))
+            ).format(step=self._number, error=_line(error)),
+            own=True,
         )
+        stepped = set() if self._open is None else set(self._open.stepped)
         self._end(Outcome("finished", 0))
+        if self._stand_in:
+            stand_in = StandIn(self._muster, self._optimizers, self._number, stepped)
+            self._listener.hand_over(stand_in)
+            if self._closing:
+                stand_in.close_step()
 
     def _take_off(self) -> None:
-        """Leave nothing of ours in torch."""
-        self._listener.remove()
+        """Leave nothing of ours in torch, except what keeps step with other ranks."""
+        if not self._stand_in:
+            self._listener.remove()
         self._clipping.remove()
         self._sampler.disarm()
 
@@ -285,7 +338,8 @@ class Monitor(Shown):
             self._desk.finish(outcome)
         except Exception as error:  # nothing is left that could report it but this
             self._desk.drop()
-            self._desk.say(_("the run was not saved ({error})").format(error=_line(error)))
+            text = _("the run was not saved ({error})").format(error=_line(error))
+            self._desk.say(text, own=True)
 
     # --- backward ------------------------------------------------------------------------------
 
@@ -307,10 +361,13 @@ class Monitor(Shown):
             self._close_step()  # its other optimisers do not step this time
         if roots[0].device.type == "meta":
             return None
+        self._pace.backward_begins()
         loss = read_loss(call)
         bad = isinstance(loss, float) and not math.isfinite(loss) and not self._bad_loss
         if bad:
-            self._bad_loss, self._kind = True, "sampled"
+            self._bad_loss = True
+            if self._convoy is None:  # a trace of this rank alone needs no other
+                self._kind = "sampled"
         tracer = None
         if (self._sampler.armed or bad) and not self._sampler.traced:
             tracer = self._attempt("tracing", lambda: self._sampler.begin(roots, self._ids))
@@ -386,7 +443,8 @@ class Monitor(Shown):
             self._desk.say(
                 _("the hooks on optimisers were removed; {count} steps were not seen").format(
                     count=len(self._passes)
-                )
+                ),
+                own=True,
             )
             self._passes.clear()
 
@@ -477,6 +535,10 @@ class Monitor(Shown):
     def _close_step(self) -> None:
         step, self._open = self._open, None
         assert step is not None
+        self._closing = True
+        convoy = self._muster()
+        if convoy is not None and step.kind == "sampled":
+            convoy.owe(step.number)
         alive = self._alive()
         look = step.look
         if look is not None and self._attempt("measuring", lambda: self._finished(step)) is None:
@@ -487,13 +549,38 @@ class Monitor(Shown):
         self._lane.step = self._number + 1
         self._waiting.append(step)
         alarmed = self._read(step, alive)
+        if convoy is not None:
+            for arrived in convoy.step_over(step.number):
+                alarmed |= self._receive(arrived)
         self._cadence.step_over(step.number, step.kind, self.own)
         self.own = 0.0
-        if alarmed:
+        if alarmed and (convoy is None or not convoy.together):
             self._cadence.alarmed(step.number)
+        self._closing = False
         self._number += 1
         self._kind = self._cadence.look(self._number)
+        if self._kind == "light" and self._gauge.spread and convoy is not None:
+            self._kind = "none"  # a light look asks no other rank, and a shard's norm is none
+        self._pace.step_ended(looked_at_next=self._kind != "none")
         self._prepare()
+
+    def _muster(self) -> Convoy | None:
+        """Come together with the other ranks, once, at the end of the first step."""
+        if not self._mustered:
+            self._mustered = True
+            model, here = self._model(), place()
+            if model is not None and here.ranks > 1:
+                self._cadence = self._cadence.shared()
+                self._convoy = gather(
+                    self._gauge.layout(model, self._alive()),
+                    here,
+                    self._cadence,
+                    self._pace,
+                    self._options.timeout,
+                    self._desk.say,
+                )
+                self._desk.joins(self._convoy, here)
+        return self._convoy
 
     def _finished(self, step: Step) -> bool:
         assert step.look is not None
@@ -516,9 +603,13 @@ class Monitor(Shown):
             self._launch(optimizers)
         elif not self._flights and not any(one.on_device() for one in self._waiting):
             self._launch(optimizers)
-        while self._flights and self._flights[0].ready():
+        while self._flights and (self._flights[0].ready() or self._is_due(self._flights[0])):
             alarmed |= self._land()
         return alarmed
+
+    def _is_due(self, flight: Flight) -> bool:
+        """Whether the other ranks are to know what `flight` brings."""
+        return self._convoy is not None and flight.since(self._number)
 
     def _launch(self, optimizers: Sequence[Optimizer]) -> None:
         waiting, self._waiting = self._waiting, []
@@ -527,7 +618,19 @@ class Monitor(Shown):
     def _land(self) -> bool:
         alarmed = False
         for arrived in self._flights.pop(0).land(self._rank):
-            alarmed |= self._desk.receive(arrived, self._model(), self._number)
+            if self._convoy is not None:
+                self._convoy.take(arrived)
+            else:
+                alarmed |= self._receive(arrived)
+        return alarmed
+
+    def _receive(self, arrived: Arrived) -> bool:
+        if arrived.local is not None and arrived.trace is not None:
+            self._lane.restate(arrived.local, arrived.trace)
+        alarmed = self._desk.receive(arrived, self._model(), self._number)
+        sample = arrived.sample
+        if sample is not None:
+            self._attempt("sharing", lambda: self._desk.heed(sample))
         return alarmed
 
     def _land_all(self) -> bool:

@@ -17,6 +17,12 @@ _MOST = 8
 
 def describe(incident: Incident) -> str:
     """Return what happened, and where it can be seen."""
+    text = _described(incident)
+    rank = incident.steps[-1].rank if incident.steps else 0
+    return _("rank {rank}: {text}").format(rank=rank, text=text) if rank else text
+
+
+def _described(incident: Incident) -> str:
     names = {"loss": _("loss"), "gradient": _("gradient"), "weight": _("weights")}
     quantity = names[incident.quantity]
     if incident.kind == "spike":
