@@ -357,6 +357,38 @@ class LayerPrediction:
 
 
 @dataclass(frozen=True, slots=True)
+class GraphCall:
+    """One module call of a traced graph."""
+
+    module: str
+    type: str  # class name
+    call: int
+    parent: int | None  # position of the call that made it; None: the outermost
+
+
+@dataclass(frozen=True, slots=True)
+class OpGraph:
+    """What feeds what: the ops that a path to a source passes, in forward order, and their edges.
+
+    A node is an op, or the ops of a module call that is one factor as a whole. An edge leads from a
+    node to one that takes its output; several between the same two are one. Columns, not rows: a
+    graph of thousands of ops stays small in a file.
+    """
+
+    calls: tuple[GraphCall, ...]
+    names: tuple[str, ...]  # autograd names, each once
+    ops: tuple[int, ...]  # by node: position in `names`
+    owners: tuple[int | None, ...]  # by node: position in `calls`
+    factors: tuple[Factor, ...]  # by node
+    levels_log10: tuple[float | None, ...]  # by node: of its output; None: no signal came back
+    tails: tuple[int, ...]  # by edge: the node nearer the input
+    heads: tuple[int, ...]  # by edge: the node nearer the loss
+    gains_log10: tuple[float, ...]  # by edge: of the head, toward the tail
+    shares: tuple[float, ...]  # by edge: signed share of what comes back to the tail; nan: unknown
+    main: tuple[int, ...] = ()  # nodes of the main path, the loss first
+
+
+@dataclass(frozen=True, slots=True)
 class Trace:
     """One backward pass, measured at every op."""
 
@@ -385,6 +417,7 @@ class Trace:
     custom: tuple[CustomBackward, ...] = ()
     attention: tuple[AttentionHead, ...] = ()
     predictions: tuple[LayerPrediction, ...] = ()  # of the trunk's ops, in forward order
+    graph: OpGraph | None = None  # None: not kept
 
 
 # --- a run ---------------------------------------------------------------------------------------

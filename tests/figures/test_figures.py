@@ -40,6 +40,7 @@ def every_figure(name: str) -> list[go.Figure]:
                 figures.waterfall(trace.main_path),
                 figures.levels(model.traces, trace),
                 figures.heatmap(model.traces, trace),
+                figures.network(trace),
                 figures.slopes(trace),
                 figures.forward(trace),
                 figures.parameters(trace),

@@ -18,12 +18,14 @@ from unvanish.records import (
     Evidence,
     Factor,
     Finding,
+    GraphCall,
     LayerSignal,
     LossTerm,
     MainPath,
     ModelDiagnosis,
     ModelRun,
     NonFinite,
+    OpGraph,
     OptimizerFacts,
     ParameterFacts,
     ParameterSignal,
@@ -150,8 +152,35 @@ def trace(
             "op_count": 3 * len(rows),
             "loss_terms": (LossTerm("NllLossBackward0", None, 0.0),),
             "parameters": tuple(_parameters(rows)),
+            "graph": graph(path, {row.module: row.type for row in rows}),
             **more,
         }
+    )
+
+
+def graph(path: MainPath, types: Mapping[str, str]) -> OpGraph:
+    """The graph that has no more than this path: a chain."""
+    source = (path.source_op, path.source_module, path.source_call, "weight")
+    chain = [(e.op, e.module, e.call, e.factor) for e in reversed(path.edges)]
+    nodes = [source, *chain]
+    calls = {("", 0): GraphCall("", "Net", 0, None)}
+    for _op, module, call, _factor in nodes:
+        if module is not None:
+            calls.setdefault((module, call), GraphCall(module, types[module], call, 0))
+    positions = {key: position for position, key in enumerate(calls)}
+    names = tuple(dict.fromkeys(op for op, _module, _call, _factor in nodes))
+    return OpGraph(
+        calls=tuple(calls.values()),
+        names=names,
+        ops=tuple(names.index(op) for op, _module, _call, _factor in nodes),
+        owners=tuple(None if m is None else positions[m, call] for _op, m, call, _f in nodes),
+        factors=tuple(factor for _op, _module, _call, factor in nodes),
+        levels_log10=(path.source_level_log10, *(e.level_log10 for e in reversed(path.edges))),
+        tails=tuple(range(len(chain))),
+        heads=tuple(range(1, len(nodes))),
+        gains_log10=tuple(e.gain_log10 for e in reversed(path.edges)),
+        shares=(1.0,) * len(chain),
+        main=tuple(reversed(range(len(nodes)))),
     )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from unvanish.figures.heatmap import heat_lines, heatmap
 from unvanish.figures.layers import forward, parameters, slopes
 from unvanish.figures.levels import Line, level_lines, levels
+from unvanish.figures.network import network
 from unvanish.figures.prediction import prediction
 from unvanish.figures.time import loss, recurrence, thin
 from unvanish.figures.waterfall import Bar, Bars, bars, waterfall
@@ -25,6 +26,7 @@ __all__ = [
     "level_lines",
     "levels",
     "loss",
+    "network",
     "parameters",
     "prediction",
     "recurrence",

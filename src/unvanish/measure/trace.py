@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from unvanish.errors import NoSignalError
 from unvanish.i18n import _
-from unvanish.measure import assemble, derivatives, nonfinite, predictions, structure
+from unvanish.measure import assemble, derivatives, nonfinite, predictions, structure, wiring
 from unvanish.measure.attention import HeadSlots, queue_attention
 from unvanish.measure.calls import CallLog, ModuleCall
 from unvanish.measure.dynamo import uncompiled, uncompiled_itself
@@ -52,7 +52,7 @@ class TraceOptions:
     probes: int = 1  # random cotangents at the network's output, on a replay; 0: none
     open_fused: bool = True  # open fused recurrent layers on a replay
     predict: bool = True  # read off the network what theory needs to predict its gains
-    keep_ops: bool = True  # keep every edge of the graph in the trace
+    keep_ops: bool = True  # keep every edge of the graph, and the graph itself, in the trace
     parameters: frozenset[int] = frozenset()  # ids of tensors known to be parameters
 
 
@@ -377,6 +377,7 @@ class PendingTrace:
                 for call, trial in self._replayed.trials
             ),
             predictions=self._predictions(numbers, values),
+            graph=wiring.op_graph(numbers, names, opened) if tracer.options.keep_ops else None,
             taken=self._step_gradient(values, updates or {}, opened_for),
         )
 

@@ -22,6 +22,7 @@ def explanation(picture: str) -> Explanation:
         "waterfall": _waterfall,
         "levels": _levels,
         "heatmap": _heatmap,
+        "network": _network,
         "slopes": _slopes,
         "loss": _loss,
         "recurrence": _recurrence,
@@ -90,6 +91,33 @@ def _heatmap() -> Explanation:
                 "One colour along a row is healthy. A row that darkens toward the left vanishes"
                 " on its way back to the input, one that brightens explodes. A change from row to"
                 " row shows when it began; a whole row that changes only follows the loss."
+            ),
+        ),
+    )
+
+
+def _network() -> Explanation:
+    return Explanation(
+        _("The network, coloured by level"),
+        _("What feeds what, from the input to the loss, and where the gradient is lost."),
+        (
+            _(
+                "A square is a module, or an op outside of any; a line leads from it to what takes"
+                " its output. The menu opens the modules within modules, down to every op. Where"
+                " there are very many, neighbours share a square. In a recurrent network all time"
+                " steps of a module do, and the line back is its next step."
+            ),
+            _(
+                "The colour is the level of the gradient at the output: white as at the network's"
+                " output, blue where less is left, red where it has grown; a full colour is a"
+                " thousand times or more. The thicker a line, the more of the gradient of what it"
+                " starts from comes back along it. The main path, which the other pictures follow,"
+                " runs along the middle."
+            ),
+            _(
+                "Healthy: pale all the way. Blue toward the left vanishes, red explodes. One blue"
+                " branch beside a pale one is a branch that hardly counts, as in a residual"
+                " network whose blocks are scaled down."
             ),
         ),
     )

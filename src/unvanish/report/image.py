@@ -23,7 +23,7 @@ def render_image(figure: go.Figure, kind: str, width: int = 900) -> bytes:
     Raises DependencyError where the drawing engine (kaleido) or a Chrome or Chromium is missing.
     """
     shown = type(figure)(figure)
-    shown.update_layout(paper_bgcolor="#ffffff", plot_bgcolor="#ffffff")
+    shown.update_layout(paper_bgcolor="#ffffff", plot_bgcolor="#ffffff", updatemenus=[])
     for axis in shown.select_xaxes():
         if axis.tickvals is not None:
             stride = -(-len(axis.tickvals) // MOST_TICKS)

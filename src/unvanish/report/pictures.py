@@ -14,6 +14,7 @@ PICTURES = (
     "waterfall",
     "levels",
     "heatmap",
+    "network",
     "slopes",
     "recurrence",
     "loss",
@@ -40,6 +41,8 @@ def draw(name: str, one: Focus) -> go.Figure | None:
             return figures.levels(one.run.traces, trace)
         case "heatmap":
             return figures.heatmap(one.run.traces, trace)
+        case "network":
+            return figures.network(trace)
         case "slopes":
             return figures.slopes(trace)
         case "recurrence":
