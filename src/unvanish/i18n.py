@@ -1,20 +1,25 @@
-"""Translation: every text a person sees passes through `_`.
+"""Translation: every text a person sees passes through `_`, documentation through `translate_text`.
 
 The language is chosen once, before any text is made: `--lang`, then UNVANISH_LANG, then the
-locale. Catalogues live in `locale/`, in gettext's own form.
+locale. Catalogues live in `locale/`, in gettext's own form: the domain `unvanish` holds what the
+program says, and a domain of its own each larger body of documentation (`rules`, `cures`).
 """
 
 from __future__ import annotations
 
 import gettext
 import os
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 LANGUAGES = ("en", "zh")
 _DIRECTORY = Path(__file__).with_name("locale")
 _translations: gettext.NullTranslations = gettext.NullTranslations()
 _language = "en"
+_HEADING = re.compile(r"#+ ")
+_BIBLIOGRAPHY = "References"  # the heading under which list items are titles of works
 
 
 def choose(language: str | None = None) -> str:
@@ -30,6 +35,17 @@ def current() -> str:
     return _language
 
 
+@contextmanager
+def speaking(language: str) -> Iterator[None]:
+    """Use `language` inside the block, and the one before it again afterwards."""
+    before = current()
+    choose(language)
+    try:
+        yield
+    finally:
+        choose(before)
+
+
 def language_option(arguments: Sequence[str]) -> str | None:
     """Return the value of `--lang` among command-line arguments, before they are parsed."""
     for position, argument in enumerate(arguments):
@@ -43,6 +59,55 @@ def language_option(arguments: Sequence[str]) -> str | None:
 def _(message: str) -> str:
     """Translate `message`."""
     return _translations.gettext(message)
+
+
+def translate_text(text: str, domain: str) -> str:
+    """Translate a documentation text (Markdown, as a cleaned docstring) block by block.
+
+    A message is a heading, a paragraph or one item of a list, with its lines joined to one. Code
+    (indented by four) and the list of references stay as they are, and so does what the catalogue
+    of `domain` lacks, such as the rule of another package.
+    """
+    catalogue = gettext.translation(domain, _DIRECTORY, [_language], fallback=True)
+    return _with_messages(text, catalogue.gettext)
+
+
+def text_messages(text: str) -> list[str]:
+    """Return the messages that `translate_text` looks up for `text`, in order."""
+    found: list[str] = []
+
+    def keep(message: str) -> str:
+        found.append(message)
+        return message
+
+    _with_messages(text, keep)
+    return found
+
+
+def _with_messages(text: str, translate: Callable[[str], str]) -> str:
+    """Return `text` with each of its messages translated."""
+    pieces = re.split(r"(\n{2,})", text)  # blocks, and the blank lines between them
+    cited = False
+    for position, block in enumerate(pieces):
+        if not block.strip() or block.startswith("    "):
+            continue
+        if heading := _HEADING.match(block):
+            cited = block[heading.end() :] == _BIBLIOGRAPHY
+        lines = re.split(r"\n(?=- )", block)
+        pieces[position] = "\n".join(
+            line if cited and line.startswith("- ") else _with_message(line, translate)
+            for line in lines
+        )
+    return "".join(pieces)
+
+
+def _with_message(block: str, translate: Callable[[str], str]) -> str:
+    """Translate one heading, paragraph or list item; what has no translation keeps its lines."""
+    mark = re.match(r"#+ |- |", block)
+    lead = mark[0] if mark else ""
+    message = " ".join(block[len(lead) :].split())
+    translated = translate(message)
+    return block if translated == message else lead + translated
 
 
 def _from_environment() -> str:

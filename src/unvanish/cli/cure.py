@@ -8,7 +8,7 @@ import click
 
 from unvanish._version import __version__
 from unvanish.cli.options import force_option, json_option, lang_option
-from unvanish.i18n import _
+from unvanish.i18n import _, translate_text
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -66,7 +66,7 @@ def _plain(cure: Cure) -> dict[str, Any]:
         "keeps_activation": cure.keeps_activation,
         "summary": cure.summary(),
         "proposed_for": dict(cure.words),
-        "documentation": cure.documentation,
+        "documentation": translate_text(cure.documentation, "cures"),
         "sources": list(cure.sources),
     }
 
@@ -91,7 +91,7 @@ def _page(cure: Cure) -> list[RenderableType]:
         Text(f"{cure.name} ({cure.applicability})", style="bold"),
         cure.summary(),
         "",
-        Markdown(cure.documentation),
+        Markdown(translate_text(cure.documentation, "cures")),
         "",
         _("Proposed for (prior): {findings}").format(findings=proposed),
         _("Sources:"),

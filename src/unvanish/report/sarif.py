@@ -15,6 +15,7 @@ from urllib.parse import quote
 from unvanish import codec, words
 from unvanish.diagnose.catalogue import rules
 from unvanish.diagnose.rule import Rule, sections
+from unvanish.i18n import _
 from unvanish.records import Diagnosis, Finding, Run, Severity
 from unvanish.report.checkout import place, reported
 
@@ -65,15 +66,15 @@ def _rule(code: str) -> dict[str, Any]:
         return {"id": code}
     return {
         "id": code,
-        "shortDescription": {"text": _escaped(rule.title)},
+        "shortDescription": {"text": _escaped(_(rule.title))},
         "fullDescription": {"text": _escaped(_first_section(rule))},
-        "help": {"text": _escaped(rule.documentation), "markdown": rule.documentation},
+        "help": {"text": _escaped(rule.translated), "markdown": rule.translated},
         "properties": {"tags": [rule.verdict]},
     }
 
 
 def _first_section(rule: Rule) -> str:
-    return next(iter(sections(rule.documentation).values()), rule.title)
+    return next(iter(sections(rule.translated).values()), _(rule.title))
 
 
 def _result(finding: Finding, codes: Sequence[str], run: Run, root: Path) -> dict[str, Any]:
