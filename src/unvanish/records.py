@@ -240,6 +240,31 @@ class Probe:
 
 
 @dataclass(frozen=True, slots=True)
+class Spectrum:
+    """Singular values of the derivative of the network's output by its input, on one batch.
+
+    Of each sample by itself; `coupled`: samples depend on each other (batch normalisation), and
+    it is of the whole batch. Values are the greatest first, each with the share of all singular
+    values that are as great or greater. `exact`: all of them, each as the median over samples,
+    between the least and the greatest. Otherwise the distribution as `starts` random directions
+    see it, between the least and the greatest of these.
+    """
+
+    rows: int  # outputs
+    columns: int  # inputs
+    samples: int  # whose derivatives are shown
+    coupled: bool
+    exact: bool
+    starts: int
+    products: int  # of the derivative, or its transpose, with a vector
+    shares: tuple[float, ...]
+    values_log10: tuple[float, ...]
+    low_log10: tuple[float, ...]
+    high_log10: tuple[float, ...]
+    floor_log10: float  # what lies below is rounding
+
+
+@dataclass(frozen=True, slots=True)
 class TimeStep:
     """A recurrent weight at one time step: the level of dL/dz_t where it is used."""
 
@@ -418,6 +443,7 @@ class Trace:
     attention: tuple[AttentionHead, ...] = ()
     predictions: tuple[LayerPrediction, ...] = ()  # of the trunk's ops, in forward order
     graph: OpGraph | None = None  # None: not kept
+    spectrum: Spectrum | None = None  # None: not measured
 
 
 # --- a run ---------------------------------------------------------------------------------------

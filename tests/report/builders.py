@@ -34,6 +34,7 @@ from unvanish.records import (
     Run,
     Segment,
     SourceLine,
+    Spectrum,
     StepRecord,
     TimeStep,
     Trace,
@@ -152,9 +153,29 @@ def trace(
             "op_count": 3 * len(rows),
             "loss_terms": (LossTerm("NllLossBackward0", None, 0.0),),
             "parameters": tuple(_parameters(rows)),
+            "spectrum": spectrum(level, 0.1, 10),
             "graph": graph(path, {row.module: row.type for row in rows}),
             **more,
         }
+    )
+
+
+def spectrum(top: float, step: float, count: int) -> Spectrum:
+    """Singular values from 10**top down by `step` decades each, of 64 samples that differ."""
+    values = [top - step * i for i in range(count)]
+    return Spectrum(
+        rows=count,
+        columns=100,
+        samples=64,
+        coupled=False,
+        exact=True,
+        starts=0,
+        products=count + 2,
+        shares=tuple((i + 1) / count for i in range(count)),
+        values_log10=tuple(values),
+        low_log10=tuple(value - 0.2 for value in values),
+        high_log10=tuple(value + 0.2 for value in values),
+        floor_log10=top - 6.5,
     )
 
 

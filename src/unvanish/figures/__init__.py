@@ -12,6 +12,7 @@ from unvanish.figures.layers import forward, parameters, slopes
 from unvanish.figures.levels import Line, level_lines, levels
 from unvanish.figures.network import network
 from unvanish.figures.prediction import prediction
+from unvanish.figures.spectrum import spectrum
 from unvanish.figures.time import loss, recurrence, thin
 from unvanish.figures.waterfall import Bar, Bars, bars, waterfall
 
@@ -31,6 +32,7 @@ __all__ = [
     "prediction",
     "recurrence",
     "slopes",
+    "spectrum",
     "thin",
     "waterfall",
 ]

@@ -8,19 +8,21 @@ fires, and everything is put back.
 - Fused recurrent layers are opened into one set of ops a time step (equal to rounding only).
 - A probe sends random unit cotangents from the network's output, so that a small loss gradient is
   not mistaken for a network that attenuates.
+- The network's Jacobian is multiplied with vectors, for its singular spectrum.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.graph import GradientEdge
+from torch.autograd.graph import GradientEdge, get_gradient_edge
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._pytree import tree_map_only
 
 from unvanish.i18n import _
@@ -33,7 +35,9 @@ from unvanish.measure.graph import Node
 from unvanish.measure.names import unwrapped
 from unvanish.measure.passes import BackwardPass, agreement, prepare
 from unvanish.measure.preserve import preserved
-from unvanish.records import Probe
+from unvanish.measure.reduce import Reducer
+from unvanish.measure.spectrum import Jacobian, TooManyProductsError, spectrum
+from unvanish.records import Probe, Spectrum
 
 if TYPE_CHECKING:
     from unvanish.measure.trace import BackwardTracer
@@ -51,6 +55,7 @@ class Replayed:
     gain_slots: list[int] = field(default_factory=list)  # log10 norms at the sources, by probe
     agreements: dict[int, int] = field(default_factory=dict)  # by op of the user's own pass
     trials: list[tuple[ModuleCall | None, Trial]] = field(default_factory=list)
+    spectrum: Spectrum | None = None
     notes: list[str] = field(default_factory=list)
 
     def element_wise(self, values: Sequence[float]) -> list[int]:
@@ -141,7 +146,8 @@ def replay(tracer: BackwardTracer, models: Sequence[nn.Module]) -> Replayed:
     result = Replayed()
     refusal = _refusal()
     if refusal is not None:
-        if tracer.options.probes or _fused_calls(tracer.measured, tracer.calls):
+        options = tracer.options
+        if options.probes or options.spectrum or _fused_calls(tracer.measured, tracer.calls):
             result.notes.append(refusal)
         return result
     if tracer.options.open_fused:
@@ -152,6 +158,9 @@ def replay(tracer: BackwardTracer, models: Sequence[nn.Module]) -> Replayed:
     if tracer.options.probes:
         with _degrading(result, _("no probe")):
             _probe(tracer, models, result)
+    if tracer.options.spectrum:
+        with _degrading(result, _("no singular spectrum")):
+            _measure_spectrum(tracer, models, result)
     return result
 
 
@@ -264,12 +273,7 @@ def _open(tracer: BackwardTracer, call: ModuleCall, result: Replayed) -> None:
 
 def _probe(tracer: BackwardTracer, models: Sequence[nn.Module], result: Replayed) -> None:
     """Send random unit cotangents from the output of the main root call."""
-    call = _main_root(tracer.calls, models)
-    if call is None:
-        raise _ReplayError(_("no call of a whole model was seen"))
-    module = unwrapped(call.module)
-    if _has_foreign_hooks(module):
-        raise _ReplayError(_("the model has forward hooks of your own, which would run again"))
+    call, module = _replayable(tracer, models)
     with _as_then(call, module) as (arguments, keywords), tracer.log.elsewhere() as calls:
         functions = FunctionLog()
         with recording_functions(functions):
@@ -304,6 +308,61 @@ def _probe(tracer: BackwardTracer, models: Sequence[nn.Module], result: Replayed
         result.trials = [
             (owners.get(trial.sequence), trial) for trial in try_out([*functions.calls.values()])
         ]
+
+
+def _replayable(
+    tracer: BackwardTracer, models: Sequence[nn.Module]
+) -> tuple[ModuleCall, nn.Module]:
+    """Return the main root call and its module."""
+    call = _main_root(tracer.calls, models)
+    if call is None:
+        raise _ReplayError(_("no call of a whole model was seen"))
+    module = unwrapped(call.module)
+    if _has_foreign_hooks(module):
+        raise _ReplayError(_("the model has forward hooks of your own, which would run again"))
+    return call, module
+
+
+def _measure_spectrum(
+    tracer: BackwardTracer, models: Sequence[nn.Module], result: Replayed
+) -> None:
+    """Take the derivative of the main root call's output by its input.
+
+    That is the batch itself where it is made of real numbers, else what is made of it first: the
+    embedding of tokens.
+    """
+    call, module = _replayable(tracer, models)
+    inputs: list[Tensor] = []
+
+    def followed(tensor: Tensor) -> Tensor:
+        of_samples = call.batch_size is None or tensor.shape[:1] == (call.batch_size,)
+        if not tensor.is_floating_point() or not of_samples:
+            return tensor
+        inputs.append(tensor.requires_grad_())
+        return tensor.clone()  # no leaf, which could not be changed in place
+
+    with ExitStack() as stack:
+        arguments, keywords = stack.enter_context(_as_then(call, module))
+        calls = stack.enter_context(tracer.log.elsewhere())
+        stack.enter_context(_kernels_unfused())
+        stack.enter_context(sdpa_kernel(SDPBackend.MATH))  # the only one to differentiate twice
+        arguments = tree_map_only(Tensor, followed, arguments)
+        output = module(*arguments, **tree_map_only(Tensor, followed, keywords))
+        target = _probe_target(output)
+        edges = [(get_gradient_edge(tensor), tuple(tensor.shape)) for tensor in inputs]
+        if not edges:
+            known = tracer.options.parameters
+            measured = prepare([target], calls, Reducer(), known_parameters=known)
+            ops, nodes = measured.graph.ops, measured.nodes
+            edges = [
+                (GradientEdge(nodes[index], slot), ops[index].shapes[slot])
+                for index, slot in _source_slots(measured)
+            ]
+        if not edges:
+            raise _ReplayError(_("no source of data was found"))
+        jacobian = Jacobian(target, [edge for edge, _shape in edges], [s for _edge, s in edges])
+        with suppress(TooManyProductsError):  # more was not asked for
+            result.spectrum = spectrum(jacobian, call.batch_size, tracer.options.spectrum)
 
 
 def _compare_unknown(tracer: BackwardTracer, probed: BackwardPass, result: Replayed) -> None:

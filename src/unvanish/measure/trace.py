@@ -50,6 +50,7 @@ class TraceOptions:
     """What to measure beside the signal itself."""
 
     probes: int = 1  # random cotangents at the network's output, on a replay; 0: none
+    spectrum: int = 0  # products with the network's Jacobian, on a replay; 0: no spectrum
     open_fused: bool = True  # open fused recurrent layers on a replay
     predict: bool = True  # read off the network what theory needs to predict its gains
     keep_ops: bool = True  # keep every edge of the graph, and the graph itself, in the trace
@@ -349,6 +350,7 @@ class PendingTrace:
             recurrences=assemble.recurrences(numbers, names, opened),
             parameters=self._parameter_signals(values, updates or {}),
             probe=self._replayed.probe(values),
+            spectrum=self._replayed.spectrum,
             nonfinite=self._nonfinite(numbers, names),
             op_count=len(tracer.measured.graph.ops),
             ops=tuple(gain for part in everything for gain in assemble.op_gains(part, names))

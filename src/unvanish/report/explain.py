@@ -24,6 +24,7 @@ def explanation(picture: str) -> Explanation:
         "heatmap": _heatmap,
         "network": _network,
         "slopes": _slopes,
+        "spectrum": _spectrum,
         "loss": _loss,
         "recurrence": _recurrence,
         "forward": _forward,
@@ -138,6 +139,33 @@ def _slopes() -> Explanation:
                 " greatest slope (for the sigmoid: |z| > 4), off when its slope is exactly 0, and"
                 " dead when it is off for every sample of the batch. A ReLU that is off for half"
                 " of its inputs is healthy; dead units learn nothing."
+            ),
+        ),
+    )
+
+
+def _spectrum() -> Explanation:
+    return Explanation(
+        _("Singular values from input to output"),
+        _("By how much the network stretches or shrinks each direction of its input."),
+        (
+            _(
+                "A small change of the input, in each of some directions, changes the output by"
+                " the singular values of the network's derivative (its Jacobian). The gradient is"
+                " multiplied by the same numbers on its way back. They are sorted, the greatest"
+                " first; the scale counts powers of ten, and the dashed line is 1."
+            ),
+            _(
+                "Healthy: a flat line near 1, so that no direction is lost and none takes over"
+                " (dynamical isometry). A line far below vanishes, one far above explodes. A steep"
+                " line is the third case: its mean may be 1, which is all that a gradient's size"
+                " tells, and yet most directions are lost."
+            ),
+            _(
+                "Where there are few they are computed one by one, for each sample, and the band"
+                " shows how samples differ. Where there are many, products with random vectors give"
+                " their distribution: the ends are the least certain. Tokens have no derivative:"
+                " there the input is their embedding."
             ),
         ),
     )

@@ -16,6 +16,7 @@ PICTURES = (
     "heatmap",
     "network",
     "slopes",
+    "spectrum",
     "recurrence",
     "loss",
     "parameters",
@@ -45,6 +46,8 @@ def draw(name: str, one: Focus) -> go.Figure | None:
             return figures.network(trace)
         case "slopes":
             return figures.slopes(trace)
+        case "spectrum":
+            return figures.spectrum(trace)
         case "recurrence":
             return figures.recurrence(trace.recurrences)
         case "parameters":
