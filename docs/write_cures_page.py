@@ -7,7 +7,7 @@ from pathlib import Path
 
 from unvanish.fix.catalogue import cures
 from unvanish.fix.cure import Cure
-from unvanish.i18n import _, speaking, translate_text
+from unvanish.i18n import _, current, speaking, translate_text
 
 DOCS = Path(__file__).parent
 PAGES = {"en": DOCS / "cures.md", "zh": DOCS / "cures.zh-CN.md"}
@@ -32,13 +32,13 @@ applied to a copy, and called proven only after it was trained side by side with
 
 [English](cures.md)
 
-`unvanish fix` 可能尝试的疗法。每一种都由所发现的问题和网络的构造提出，施加在一份副本上，
-只有与原网络并排训练过之后才称为已证明。`unvanish cure NAME --lang zh` 在终端打印同样的内容。
-本页由 `python docs/write_cures_page.py` 写成。
+`unvanish fix` 会尝试的疗法。提出哪些，取决于发现了什么以及网络如何搭建；每一种都先用在副本上，
+与原网络并排训练过之后，才可能称为已证明。`unvanish cure NAME --lang zh` 在终端打印同样的内容。
+本页由 `python docs/write_cures_page.py` 生成。
 
-- **safe**（安全）：只改动反正要重新抽取的数值，或者是代数恒等变换；
-- **unsafe**（不安全）：改变函数或训练动态：没有要求就绝不施加；
-- **display-only**（仅展示）：需要修改您的源码；试验中只作模拟。
+- **安全**（safe）：只改动本来就会随机生成的值，或只是代数上的恒等变换；
+- **不安全**（unsafe）：改变网络的函数或训练的动力学：没有明确要求就绝不采用；
+- **仅供展示**（display-only）：要由你修改源码；试验时加以模拟。
 
 """,
 }
@@ -53,7 +53,7 @@ def page(language: str) -> str:
 def _catalogue() -> str:
     everything = sorted(cures(), key=lambda each: (type(each).__module__, each.name))
     rows = [
-        f"| [`{each.name}`](#{each.name}) | {each.applicability} | {each.summary()} |"
+        f"| [`{each.name}`](#{each.name}) | {each.applicability.word} | {each.summary()} |"
         for each in sorted(everything, key=lambda each: each.name)
     ]
     heads = f"| {_('cure')} | {_('applicability')} | {_('what it does')} |"
@@ -70,10 +70,17 @@ def _family(documentation: str, family: list[Cure]) -> str:
 
 
 def _one(cure: Cure) -> str:
-    words = ", ".join(f"{key} ({word:g})" for key, word in cure.words.items())
+    words = ", ".join(f"{_link(key)} ({word:g})" for key, word in cure.words.items())
     sources = "\n".join(f"- {source}" for source in cure.sources)
     proposed = _("Proposed for (prior): {findings}").format(findings=words)
-    return f"### {cure.name}\n\n{cure.summary()}\n\n{proposed}\n\n{sources}"
+    facts = f"**{cure.applicability.word}** · {proposed}"
+    return f"### {cure.name}\n\n{cure.summary()}\n\n{facts}\n\n{sources}"
+
+
+def _link(key: str) -> str:
+    """Return a code as a link to its rule; a family or a verdict as it is."""
+    page = {"en": "rules.md", "zh": "rules.zh-CN.md"}[current()]
+    return f"[{key}]({page}#{key.lower()})" if key[-1].isdigit() else key
 
 
 if __name__ == "__main__":

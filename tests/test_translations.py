@@ -1,6 +1,9 @@
 """Every text that a person sees has a Chinese translation, with the same placeholders."""
 
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,13 +20,13 @@ from unvanish.fix.catalogue import cures
 ROOT = Path(__file__).parents[1] / "src" / "unvanish"
 CATALOGUES = ROOT / "locale" / "zh" / "LC_MESSAGES"
 CATALOGUE = CATALOGUES / "unvanish.po"
-# Every catalogue but `unvanish` is one of documentation: the texts that it translates.
+# The catalogues of documentation, and the texts that each translates.
 DOCUMENTATION = {
     "rules": [rule.documentation for rule in rules()]
     + [getattr(limit, field) for limit in THRESHOLDS.values() for field in TEXTS],
     "cures": [cure.documentation for cure in cures()],
 }
-DOMAINS = sorted({path.stem for path in CATALOGUES.glob("*.po")} - {"unvanish"})
+DOMAINS = sorted(DOCUMENTATION)
 
 TRANSLATED = sorted(
     str(path.relative_to(ROOT)) for path in [*ROOT.rglob("*.py"), *ROOT.rglob("*.j2")]
@@ -104,6 +107,19 @@ def test_translated_documentation_keeps_code_and_numbers(domain: str) -> None:
         assert code_and_numbers(translation) == code_and_numbers(message), message
 
 
+@pytest.mark.parametrize(("name", "value"), [("UNVANISH_LANG", "zh"), ("LANG", "zh_CN.UTF-8")])
+def test_from_python_the_language_is_that_of_the_environment(name: str, value: str) -> None:
+    kept = {key: os.environ[key] for key in ("PATH", "PYTHONPATH") if key in os.environ}
+    shown = subprocess.run(
+        [sys.executable, "-c", "from unvanish.i18n import current; print(current())"],
+        env={**kept, name: value},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert shown.stdout.strip() == "zh"
+
+
 TEXT = """A first
 line.
 
@@ -146,7 +162,7 @@ def test_documentation_is_translated_block_by_block(
     folder.mkdir(parents=True)
     with (folder / "some.mo").open("wb") as file:
         write_mo(file, known)
-    monkeypatch.setattr(i18n, "_DIRECTORY", tmp_path)
+    monkeypatch.setattr(i18n, "DIRECTORY", tmp_path)
     expected = TEXT.replace("A first\nline.", "第一行。").replace("What it finds", "发现什么")
     expected = expected.replace("one\n  and more", "一，等等")
     assert i18n.translate_text(TEXT, "some") == expected

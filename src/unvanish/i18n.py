@@ -1,8 +1,9 @@
 """Translation: every text a person sees passes through `_`, documentation through `translate_text`.
 
 The language is chosen once, before any text is made: `--lang`, then UNVANISH_LANG, then the
-locale. Catalogues live in `locale/`, in gettext's own form: the domain `unvanish` holds what the
-program says, and a domain of its own each larger body of documentation (`rules`, `cures`).
+locale; from Python, when this module is imported, and later with `choose`. Catalogues live in
+`locale/`, in gettext's own form: the domain `unvanish` holds what the program says, `click` what
+click says by itself, and a domain of its own each larger body of documentation (`rules`, `cures`).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 LANGUAGES = ("en", "zh")
-_DIRECTORY = Path(__file__).with_name("locale")
+DIRECTORY = Path(__file__).with_name("locale")
 _translations: gettext.NullTranslations = gettext.NullTranslations()
 _language = "en"
 _HEADING = re.compile(r"#+ ")
@@ -26,7 +27,7 @@ def choose(language: str | None = None) -> str:
     """Set the language ("en", "zh"; None: from the environment) and return what was set."""
     global _translations, _language
     _language = language if language in LANGUAGES else _from_environment()
-    _translations = gettext.translation("unvanish", _DIRECTORY, [_language], fallback=True)
+    _translations = gettext.translation("unvanish", DIRECTORY, [_language], fallback=True)
     return _language
 
 
@@ -68,7 +69,7 @@ def translate_text(text: str, domain: str) -> str:
     (indented by four) and the list of references stay as they are, and so does what the catalogue
     of `domain` lacks, such as the rule of another package.
     """
-    catalogue = gettext.translation(domain, _DIRECTORY, [_language], fallback=True)
+    catalogue = gettext.translation(domain, DIRECTORY, [_language], fallback=True)
     return _with_messages(text, catalogue.gettext)
 
 
@@ -116,3 +117,6 @@ def _from_environment() -> str:
         if value:
             return "zh" if value.lower().startswith("zh") else "en"
     return "en"
+
+
+choose()

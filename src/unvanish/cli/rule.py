@@ -94,15 +94,15 @@ def _list(rules: list[Rule]) -> list[RenderableType]:
 
 
 def _page(rule: Rule) -> list[RenderableType]:
-    from rich.markdown import Markdown
     from rich.text import Text
 
     from unvanish.diagnose.thresholds import threshold
+    from unvanish.report.markdown import Page
 
     heading = _("{code}: {title} (verdict: {verdict})")
     text = heading.format(code=rule.code, title=_(rule.title), verdict=rule.verdict)
     body = rule.translated.partition("\n\n")[2]
-    page: list[RenderableType] = [Text(text, style="bold"), "", Markdown(body)]
+    page: list[RenderableType] = [Text(text, style="bold"), "", Page(body)]
     if rule.thresholds:
         page += ["", Text(_("Thresholds ([tool.unvanish.thresholds] in pyproject.toml)"), "bold")]
     for name in rule.thresholds:

@@ -15,13 +15,14 @@ from urllib.parse import quote
 from unvanish import codec, words
 from unvanish.diagnose.catalogue import rules
 from unvanish.diagnose.rule import Rule, sections
-from unvanish.i18n import _
+from unvanish.i18n import _, current
 from unvanish.records import Diagnosis, Finding, Run, Severity
 from unvanish.report.checkout import place, reported
 
 SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 LEVELS: dict[Severity, str] = {"error": "error", "warning": "warning", "info": "note"}
 _ROOT = "SRCROOT"
+_LANGUAGES = {"en": "en-US", "zh": "zh-CN"}  # of the texts
 _ESCAPES = str.maketrans({"{": "{{", "}": "}}", "[": r"\[", "]": r"\]"})
 
 
@@ -41,6 +42,7 @@ def sarif(diagnosis: Diagnosis, root: Path) -> dict[str, Any]:
         "runs": [
             {
                 "tool": {"driver": driver},
+                "language": _LANGUAGES[current()],
                 "invocations": [_invocation(run)],
                 "originalUriBaseIds": {_ROOT: {"uri": root.resolve().as_uri() + "/"}},
                 "results": [_result(finding, codes, run, root) for finding in findings],
