@@ -381,6 +381,30 @@ class LayerPrediction:
     flag: str | None = None
 
 
+INPUT_REACH, INPUT_BINS = 8.0, 64  # of the histogram of an activation's input
+
+
+@dataclass(frozen=True, slots=True)
+class ActivationInput:
+    """How the input z of one activation is spread, and how steep the activation is there.
+
+    `counts` are of up to some thousand entries of z, evenly spaced, in INPUT_BINS equal bins from
+    -INPUT_REACH to INPUT_REACH; the outermost two also hold all that lies beyond. Bins before
+    `first`, and those after the last, are empty.
+    """
+
+    module: str
+    call: int
+    op: str
+    activation: str | None  # as in `LayerSignal`; None: not one of a known name
+    negative_slope: float | None  # of a leaky ReLU, from the op itself
+    entries: int
+    first: int
+    counts: tuple[int, ...]
+    slopes: tuple[float, ...]  # mean over the bin, from the backward pass; nan: no gradient there
+    unseen: int = 0  # entries known to be at most 0, and no more (a ReLU that nobody fed in view)
+
+
 @dataclass(frozen=True, slots=True)
 class GraphCall:
     """One module call of a traced graph."""
@@ -444,6 +468,7 @@ class Trace:
     predictions: tuple[LayerPrediction, ...] = ()  # of the trunk's ops, in forward order
     graph: OpGraph | None = None  # None: not kept
     spectrum: Spectrum | None = None  # None: not measured
+    inputs: tuple[ActivationInput, ...] = ()  # of activations, in forward order
 
 
 # --- a run ---------------------------------------------------------------------------------------

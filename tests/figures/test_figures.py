@@ -42,6 +42,7 @@ def every_figure(name: str) -> list[go.Figure]:
                 figures.heatmap(model.traces, trace),
                 figures.network(trace),
                 figures.slopes(trace),
+                figures.activations(trace),
                 figures.spectrum(trace),
                 figures.forward(trace),
                 figures.parameters(trace),

@@ -8,11 +8,12 @@ construction. Nothing here is measured.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from unvanish.records import (
+    ActivationInput,
     Diagnosis,
     Environment,
     Evidence,
@@ -153,11 +154,31 @@ def trace(
             "op_count": 3 * len(rows),
             "loss_terms": (LossTerm("NllLossBackward0", None, 0.0),),
             "parameters": tuple(_parameters(rows)),
+            "inputs": tuple(_inputs(rows)),
             "spectrum": spectrum(level, 0.1, 10),
             "graph": graph(path, {row.module: row.type for row in rows}),
             **more,
         }
     )
+
+
+def _inputs(rows: Sequence[Row]) -> Iterator[ActivationInput]:
+    """A bell of inputs z for each activation, a little wider from one to the next."""
+    for number, row in enumerate(row for row in rows if "activation" in row.signals):
+        wide = 1.0 + 0.1 * (number % 10)
+        weights = [math.exp(-0.5 * ((z + 0.5) / (4 * wide)) ** 2) for z in range(-20, 20)]
+        slope = row.signals.get("slope_rms", 1.0)
+        yield ActivationInput(
+            module=row.module,
+            call=row.call,
+            op=row.ops[0].op,
+            activation=row.signals["activation"],
+            negative_slope=0.0 if row.signals["activation"] == "relu" else None,
+            entries=sum(round(100 * weight) for weight in weights),
+            first=12,
+            counts=tuple(round(100 * weight) for weight in weights),
+            slopes=(slope,) * len(weights),
+        )
 
 
 def spectrum(top: float, step: float, count: int) -> Spectrum:

@@ -120,6 +120,7 @@ def test_nothing_that_was_recorded_is_lost() -> None:
         "segment": records.Segment,
         "source_line": records.SourceLine,
         "graph": records.OpGraph,
+        "activation_input": records.ActivationInput,
         "spectrum": records.Spectrum,
         "graph_call": records.GraphCall,
     }

@@ -7,6 +7,7 @@ be tested. Names of layers are untrusted text and are escaped for Plotly here.
 
 from __future__ import annotations
 
+from unvanish.figures.activations import activations
 from unvanish.figures.heatmap import heat_lines, heatmap
 from unvanish.figures.layers import forward, parameters, slopes
 from unvanish.figures.levels import Line, level_lines, levels
@@ -20,6 +21,7 @@ __all__ = [
     "Bar",
     "Bars",
     "Line",
+    "activations",
     "bars",
     "forward",
     "heat_lines",

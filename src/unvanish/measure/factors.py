@@ -140,7 +140,7 @@ def activation_of(name: str, node: Any) -> tuple[str | None, float | None]:
     if activation == "rrelu":
         return activation, (float(node._saved_lower) + float(node._saved_upper)) / 2
     if activation == "prelu" and node._saved_weight.device.type == "cpu":
-        return activation, float(node._saved_weight.mean())
+        return activation, float(node._saved_weight.detach().mean())
     if activation == "threshold":
         return activation, 0.0 if float(node._saved_threshold) == 0.0 else None
     if activation == "gelu" and getattr(node, "_saved_approximate", "none") == "tanh":

@@ -21,7 +21,15 @@ from torch import Tensor, nn
 
 from unvanish.errors import NoSignalError
 from unvanish.i18n import _
-from unvanish.measure import assemble, derivatives, nonfinite, predictions, structure, wiring
+from unvanish.measure import (
+    assemble,
+    derivatives,
+    inputs,
+    nonfinite,
+    predictions,
+    structure,
+    wiring,
+)
 from unvanish.measure.attention import HeadSlots, queue_attention
 from unvanish.measure.calls import CallLog, ModuleCall
 from unvanish.measure.dynamo import uncompiled, uncompiled_itself
@@ -52,6 +60,7 @@ class TraceOptions:
     probes: int = 1  # random cotangents at the network's output, on a replay; 0: none
     spectrum: int = 0  # products with the network's Jacobian, on a replay; 0: no spectrum
     open_fused: bool = True  # open fused recurrent layers on a replay
+    inputs: bool = True  # of activations: histograms
     predict: bool = True  # read off the network what theory needs to predict its gains
     keep_ops: bool = True  # keep every edge of the graph, and the graph itself, in the trace
     parameters: frozenset[int] = frozenset()  # ids of tensors known to be parameters
@@ -127,6 +136,8 @@ class BackwardTracer:
         """Read off the nodes, before the backward frees it, what rules ask for."""
         graph, nodes = self.measured.graph, self.measured.nodes
         try:
+            if self.options.inputs:
+                self.measured.inputs = inputs.find(graph, nodes, self.measured.vertex)
             self.head = read_head(graph, nodes)
             self.attention = queue_attention(graph, nodes, self.reducer)
         except Exception as error:  # reading more than the signal must never cost the signal
@@ -379,6 +390,7 @@ class PendingTrace:
                 for call, trial in self._replayed.trials
             ),
             predictions=self._predictions(numbers, values),
+            inputs=inputs.records(numbers, names),
             graph=wiring.op_graph(numbers, names, opened) if tracer.options.keep_ops else None,
             taken=self._step_gradient(values, updates or {}, opened_for),
         )

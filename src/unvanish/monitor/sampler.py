@@ -29,7 +29,7 @@ class Sampler:
         self.armed = False
         self._lane = lane
         self._replay = replay
-        self._log = CallLog(keep_inputs=replay)
+        self._log = CallLog(keep_inputs=replay, samples=replay)
         self._kept: Pass | None = None
 
     def arm(self) -> None:
@@ -54,6 +54,7 @@ class Sampler:
         options = TraceOptions(
             probes=TraceOptions().probes if self._replay else 0,
             open_fused=self._replay,
+            inputs=self._replay,
             keep_ops=self._replay,
             parameters=frozenset(parameters),
         )

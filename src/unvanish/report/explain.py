@@ -24,6 +24,7 @@ def explanation(picture: str) -> Explanation:
         "heatmap": _heatmap,
         "network": _network,
         "slopes": _slopes,
+        "activations": _activations,
         "spectrum": _spectrum,
         "loss": _loss,
         "recurrence": _recurrence,
@@ -139,6 +140,32 @@ def _slopes() -> Explanation:
                 " greatest slope (for the sigmoid: |z| > 4), off when its slope is exactly 0, and"
                 " dead when it is off for every sample of the batch. A ReLU that is off for half"
                 " of its inputs is healthy; dead units learn nothing."
+            ),
+        ),
+    )
+
+
+def _activations() -> Explanation:
+    return Explanation(
+        _("Where the inputs of the activations fall"),
+        _("The slope of each activation, and under it how its input z is spread."),
+        (
+            _(
+                "Above: the slope φ'(z), which the chain rule multiplies by: from the formula of"
+                " the activation as a line, and as circles what the backward pass gave. In the"
+                " shaded range a unit is saturated: its slope is below 0.07 of the steepest. The"
+                " sigmoid's is |z| > 4."
+            ),
+            _(
+                "Below: for every layer, how many of its inputs z fall where, over units and"
+                " samples. Of more than four layers each is a row, the first at the bottom, and the"
+                " darker, the more. The outermost bins also hold all that lies beyond. Some"
+                " thousand inputs of a layer are looked at, evenly spaced."
+            ),
+            _(
+                "Healthy: most inputs fall where the slope is steep. A layer whose inputs lie in"
+                " the shaded range passes nearly nothing back. Inputs that are all alike and near"
+                " 0 use the activation as a straight line only."
             ),
         ),
     )

@@ -16,6 +16,7 @@ PICTURES = (
     "heatmap",
     "network",
     "slopes",
+    "activations",
     "spectrum",
     "recurrence",
     "loss",
@@ -46,6 +47,8 @@ def draw(name: str, one: Focus) -> go.Figure | None:
             return figures.network(trace)
         case "slopes":
             return figures.slopes(trace)
+        case "activations":
+            return figures.activations(trace)
         case "spectrum":
             return figures.spectrum(trace)
         case "recurrence":
