@@ -126,7 +126,7 @@ def activations(trace: Trace) -> go.Figure | None:
         return None
     figure = theme.two_rows(
         _("Where the inputs of the activations fall"),
-        _("z, the input of the activation; beyond the frame: in the outermost bins"),
+        _("z, the input of the activation; what lies beyond: in the outermost bins"),
         _("slope φ'(z)"),
         "",
         height=540,

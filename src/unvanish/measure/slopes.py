@@ -74,7 +74,8 @@ def queue_slopes(
         below=below,
         squares=reducer.scalar((slope * slope).sum()),
         units_seen=reducer.scalar(torch.count_nonzero(seen_mask)),
-        units_on=reducer.scalar(torch.count_nonzero(on_mask)),
+        # A unit may pass on what is too small to be seen; then it is neither on nor dead here.
+        units_on=reducer.scalar(torch.count_nonzero(on_mask & seen_mask)),
         units=units,
         on_mask=on_mask,
         seen_mask=seen_mask,

@@ -99,6 +99,14 @@
     return data;
   }
 
+  // Squares of neighbouring ranks must not touch where the page is narrow.
+  function keepApart(data, range, width) {
+    const room = Math.max(3, 0.8 * (width - 150) / (range[1] - range[0]));
+    for (const trace of data) {
+      if (trace.marker && trace.marker.size) trace.marker.size = Math.min(trace.marker.size, room);
+    }
+  }
+
   function draw(plot) {
     const width = printing ? 680 : plot.clientWidth;
     const config = {
@@ -109,7 +117,9 @@
     };
     const layout = layoutFor(plot, width);
     layout.height = plot.clientHeight;
-    return Plotly.react(plot, dataFor(plot), layout, config);
+    const data = dataFor(plot);
+    if (plot.dataset.picture === "network") keepApart(data, layout.xaxis.range, width);
+    return Plotly.react(plot, data, layout, config);
   }
 
   function drawAll() {
