@@ -15,7 +15,7 @@ from tests.report import builders
 from unvanish import figures, words
 from unvanish.figures import theme
 from unvanish.figures.heatmap import MOST_CELLS
-from unvanish.records import FACTORS, LayerSignal, MainPath, StepRecord, Trace
+from unvanish.records import FACTORS, Incident, LayerSignal, MainPath, StepRecord, Trace
 
 DIAGNOSES = builders.every_diagnosis()
 
@@ -295,6 +295,22 @@ def test_the_loss_marks_what_was_sampled_skipped_and_not_finite() -> None:
         "skipped by the scaler": ([1], [1.5]),
         "not finite": ([2], [2.0]),
     }
+
+
+def test_the_loss_marks_incidents_and_alarms() -> None:
+    steps = [StepRecord(step, 2.0 - 0.1 * step) for step in range(10)]
+    spike = Incident(4, 5, "spike", "loss", 9.0, 1.6)
+    broken = Incident(30, 30, "nonfinite", "gradient", math.nan)
+    alarm = replace(builders.VANISHING_BY_SLOPE, step=7, title="<b> it shrinks")
+    figure = figures.loss(steps, [spike, broken], [alarm])
+    assert figure is not None
+    series = {one.name: one for one in figure.data}
+    assert list(series["incident"].x) == [4, 30]
+    assert list(series["incident"].y) == [steps[4].loss, steps[9].loss]
+    assert "a spike of the loss" in series["incident"].hovertext[0]
+    assert "the gradient is not finite" in series["incident"].hovertext[1]
+    assert list(series["alarm"].x) == [7]
+    assert "VG101: &lt;b&gt; it shrinks" in series["alarm"].hovertext[0]
 
 
 def test_a_loss_over_decades_is_drawn_in_decades() -> None:

@@ -267,7 +267,7 @@ class _View:
                     [_CENTRES[i] for i in seen],
                     [self.group.slopes[i] for i in seen],
                     [f"z = {_bin(i)}, φ' = {self.group.slopes[i]:.4g}" for i in seen],
-                    color=theme.BLACK if self.group.activation is None else theme.GREY,
+                    color=theme.VERMILLION if self.group.activation is None else theme.GREY,
                     symbol="circle-open",
                     mode="markers",
                 )

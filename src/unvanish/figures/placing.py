@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from unvanish.figures.boxes import Boxes, Things, collapse
 from unvanish.records import OpGraph
 
-READABLE = 40  # boxes of the view that is shown first
+READABLE = 48  # boxes of the view that is shown first
 MOST = 600  # boxes of any other
 
 

@@ -206,7 +206,8 @@ def _loss() -> Explanation:
             _(
                 "The line is the loss of every step, the dots are the steps whose backward pass"
                 " was measured. Diamonds are steps that a gradient scaler skipped; crosses are"
-                " losses that are not finite."
+                " losses that are not finite. Stars are incidents (a spike, the first value that"
+                " was not finite), triangles the alarms that were raised while it ran."
             ),
             _(
                 "A loss that does not fall though the signal is healthy has another cause: the"

@@ -32,7 +32,7 @@ def draw(name: str, one: Focus) -> go.Figure | None:
 
     trace = one.trace
     if name == "loss":
-        return figures.loss(one.run.steps)
+        return figures.loss(one.run.steps, one.incidents, one.alarms)
     if trace is None:
         return None
     match name:
