@@ -313,6 +313,30 @@ def test_the_loss_marks_incidents_and_alarms() -> None:
     assert "VG101: &lt;b&gt; it shrinks" in series["alarm"].hovertext[0]
 
 
+def test_a_layer_that_is_zero_at_several_steps_has_one_mark_that_names_them() -> None:
+    one = first("vanishing")
+    dark = tuple(replace(layer, level_log10=-math.inf) for layer in one.layers[:3])
+    traces = [replace(one, step=step, layers=(*dark, *one.layers[3:])) for step in (0, 4)]
+    figure = figures.levels(traces, traces[0])
+    assert figure is not None
+    marks = next(trace for trace in figure.data if trace.name == "exactly zero")
+    assert list(marks.x) == [0, 1, 2]
+    assert "step 0, 4" in marks.hovertext[0]
+
+
+def test_very_many_zeros_are_coloured_cells_of_the_heat_map() -> None:
+    one = first("deep")
+    dark = tuple(replace(layer, level_log10=-math.inf) for layer in one.layers[:300])
+    traces = [replace(one, step=step, layers=(*dark, *one.layers[300:])) for step in (0, 4)]
+    figure = figures.heatmap(traces, traces[0])
+    assert figure is not None
+    cells = next(trace for trace in figure.data if trace.name == "exactly zero")
+    assert isinstance(cells, go.Heatmap)
+    assert [sum(value or 0 for value in row) for row in cells.z] == [300, 300]
+    levels = figure.data[0].z
+    assert all((a is None) == (b == 1) for a, b in zip(levels[0], cells.z[0], strict=True))
+
+
 def test_a_loss_over_decades_is_drawn_in_decades() -> None:
     def axis(losses: list[float]) -> str | None:
         figure = figures.loss([StepRecord(i, loss) for i, loss in enumerate(losses)])
