@@ -197,6 +197,24 @@ def test_too_few_products_give_none_and_no_note() -> None:
     assert found.notes == ()
 
 
+def test_a_network_that_is_known_to_be_too_large_is_not_even_run_again() -> None:
+    runs = []
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = mlp(80, 90, 60)
+
+        def forward(self, x: Tensor) -> Tensor:
+            runs.append(len(x))
+            return self.inner(x)
+
+    for most, times in ((16, 1), (100, 2)):
+        runs.clear()
+        trace(Net(), data(4, 80), cross_entropy(labels(4)), replay=True, probes=0, spectrum=most)
+        assert runs == [4] * times
+
+
 class Once(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:

@@ -36,7 +36,7 @@ from unvanish.measure.names import unwrapped
 from unvanish.measure.passes import BackwardPass, agreement, prepare
 from unvanish.measure.preserve import preserved
 from unvanish.measure.reduce import Reducer
-from unvanish.measure.spectrum import Jacobian, TooManyProductsError, spectrum
+from unvanish.measure.spectrum import Jacobian, TooManyProductsError, affordable, spectrum
 from unvanish.records import Probe, Spectrum
 
 if TYPE_CHECKING:
@@ -332,6 +332,8 @@ def _measure_spectrum(
     embedding of tokens.
     """
     call, module = _replayable(tracer, models)
+    if not affordable(*_sizes(tracer.measured, call), tracer.options.spectrum):
+        return  # known before anything is run
     inputs: list[Tensor] = []
 
     def followed(tensor: Tensor) -> Tensor:
@@ -363,6 +365,24 @@ def _measure_spectrum(
         jacobian = Jacobian(target, [edge for edge, _shape in edges], [s for _edge, s in edges])
         with suppress(TooManyProductsError):  # more was not asked for
             result.spectrum = spectrum(jacobian, call.batch_size, tracer.options.spectrum)
+
+
+def _sizes(measured: BackwardPass, call: ModuleCall) -> tuple[int, int]:
+    """Return how many outputs and inputs a sample of `call` has, at least; 0 where not known."""
+    batch = call.batch_size or 1
+    outputs = set(call.outputs[:1])
+    rows = max(
+        (
+            math.prod(shape)
+            for op in measured.graph.ops
+            for slot, shape in enumerate(op.shapes)
+            if (op.sequence, slot) in outputs and op.variable is None
+        ),
+        default=0,
+    )
+    given = [] if call.inputs is None else tensors_in((call.inputs.arguments, call.inputs.keywords))
+    real = [tensor.numel() for tensor in given if tensor.is_floating_point()]
+    return rows // batch, sum(real) // batch if real else rows // batch
 
 
 def _compare_unknown(tracer: BackwardTracer, probed: BackwardPass, result: Replayed) -> None:

@@ -164,6 +164,11 @@ class Jacobian:
         return torch.cat(flat) / self._scale
 
 
+def affordable(rows: int, columns: int, most: int) -> bool:
+    """Whether `most` products may be enough for so many outputs and inputs of one sample."""
+    return min(rows, columns) <= most or most >= 2 * _LEAST_STEPS + 2
+
+
 def spectrum(jacobian: Jacobian, batch_size: int | None, most: int) -> Spectrum:
     """Return the singular values, after at most `most` products or a few more.
 
