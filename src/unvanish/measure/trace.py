@@ -314,7 +314,7 @@ class PendingTrace:
         Call it after the user's backward and before the optimiser's step. What cannot be replayed
         is noted, never raised.
         """
-        self._replayed = replay(self._tracer, self.models)
+        self._replayed = replay(self._tracer)
 
     # --- the one transfer ----------------------------------------------------------------------
 
