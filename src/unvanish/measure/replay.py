@@ -147,7 +147,7 @@ def _fused_calls(measured: BackwardPass, calls: Sequence[ModuleCall]) -> list[Mo
 
 
 def replay(tracer: BackwardTracer) -> Replayed:
-    """Open fused layers and probe the network. Failures become notes."""
+    """Open fused layers, probe the network, take its spectrum. Failures become notes."""
     result = Replayed()
     refusal = _refusal()
     if refusal is not None:
