@@ -26,6 +26,7 @@ from unvanish.measure.derivatives import noting
 from unvanish.measure.forward import tensors_in
 from unvanish.measure.nonfinite import nonfinite_kind
 from unvanish.measure.preserve import preserved
+from unvanish.measure.spectrum import CHEAP, SAMPLED
 from unvanish.monitor.lane import Lane
 from unvanish.monitor.naming import script_name
 from unvanish.monitor.optimizers import facts_of, parameters_of
@@ -41,6 +42,7 @@ def check(
     optimizer: Optimizer | None = None,
     *,
     probes: int = 4,
+    spectrum: bool | None = None,
     config: Config | None = None,
 ) -> Diagnosis:
     """Diagnose the backward signal of `model` on one batch.
@@ -48,6 +50,8 @@ def check(
     `loss_fn(model, batch)` returns the loss, a tensor of one number; `batch` is whatever it takes.
     With `optimizer` the verdict knows whether updates depend on the gradient's scale. `probes` is
     the number of random cotangents sent back from the network's output on a replay (0: none).
+    `spectrum`: the singular values of the network's Jacobian, on another replay; where there are
+    many, their distribution from some 250 products with vectors. None: only where there are few.
 
     Parameters, buffers, gradients, random states, flags, hooks and the grad mode are as before
     when this returns or raises; the optimiser does not step.
@@ -62,8 +66,10 @@ def check(
     lane = Lane([weakref.ref(optimizer)] if optimizer is not None else [])
     lane.optimizer = None if optimizer is None else facts_of(optimizer)
     names = NameBook(script_name)
+    most = {None: CHEAP, True: SAMPLED, False: 0}[spectrum]
+    options = TraceOptions(probes=probes, spectrum=most)
     with preserved(model, *_other_modules(loss_fn, model)), _recording() as log:
-        trace = _traced(model, batch, loss_fn, lane, log, names, held, probes)
+        trace = _traced(model, batch, loss_fn, lane, log, names, held, options)
     step = StepRecord(step=0, loss=trace.loss, sampled=True)
     run = Run(
         id=store.new_id(),
@@ -107,13 +113,13 @@ def _traced(
     log: CallLog,
     names: NameBook,
     optimised: frozenset[int] | None,
-    probes: int,
+    options: TraceOptions,
 ) -> Trace:
     with torch.inference_mode(False), torch.enable_grad():
         log.active = True
         with noting(log.derivatives):
             loss = _loss(model, batch, loss_fn)
-        tracer = BackwardTracer([loss], log, names, TraceOptions(probes=probes))
+        tracer = BackwardTracer([loss], log, names, options)
         tracer.take_derivatives()
         with tracer:
             _backward(model, loss, tracer)

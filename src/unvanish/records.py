@@ -245,6 +245,31 @@ class Probe:
 
 
 @dataclass(frozen=True, slots=True)
+class Spectrum:
+    """Singular values of the derivative of the network's output by its input, on one batch.
+
+    Of each sample by itself; `coupled`: samples depend on each other (batch normalisation), and
+    it is of the whole batch. Values are the greatest first, each with the share of all singular
+    values that are as great or greater. `exact`: all of them, each as the median over samples,
+    between the least and the greatest. Otherwise the distribution as `starts` random directions
+    see it, between the least and the greatest of these.
+    """
+
+    rows: int  # outputs
+    columns: int  # inputs
+    samples: int  # whose derivatives are shown
+    coupled: bool
+    exact: bool
+    starts: int
+    products: int  # of the derivative, or its transpose, with a vector
+    shares: tuple[float, ...]
+    values_log10: tuple[float, ...]
+    low_log10: tuple[float, ...]
+    high_log10: tuple[float, ...]
+    floor_log10: float  # what lies below is rounding
+
+
+@dataclass(frozen=True, slots=True)
 class TimeStep:
     """A recurrent weight at one time step: the level of dL/dz_t where it is used."""
 
@@ -361,6 +386,62 @@ class LayerPrediction:
     flag: str | None = None
 
 
+INPUT_REACH, INPUT_BINS = 8.0, 64  # of the histogram of an activation's input
+
+
+@dataclass(frozen=True, slots=True)
+class ActivationInput:
+    """How the input z of one activation is spread, and how steep the activation is there.
+
+    `counts` are of up to some thousand entries of z, evenly spaced, in INPUT_BINS equal bins from
+    -INPUT_REACH to INPUT_REACH; the outermost two also hold all that lies beyond. Bins before
+    `first`, and those after the last, are empty.
+    """
+
+    module: str
+    call: int
+    op: str
+    activation: str | None  # as in `LayerSignal`; None: not one of a known name
+    negative_slope: float | None  # of a leaky ReLU, from the op itself
+    entries: int
+    first: int
+    counts: tuple[int, ...]
+    slopes: tuple[float, ...]  # mean over the bin, from the backward pass; nan: no gradient there
+    unseen: int = 0  # entries known to be at most 0, and no more (a ReLU that nobody fed in view)
+
+
+@dataclass(frozen=True, slots=True)
+class GraphCall:
+    """One module call of a traced graph."""
+
+    module: str
+    type: str  # class name
+    call: int
+    parent: int | None  # position of the call that made it; None: the outermost
+
+
+@dataclass(frozen=True, slots=True)
+class OpGraph:
+    """What feeds what: the ops that a path to a source passes, in forward order, and their edges.
+
+    A node is an op, or the ops of a module call that is one factor as a whole. An edge leads from a
+    node to one that takes its output; several between the same two are one. Columns, not rows: a
+    graph of thousands of ops stays small in a file.
+    """
+
+    calls: tuple[GraphCall, ...]
+    names: tuple[str, ...]  # autograd names, each once
+    ops: tuple[int, ...]  # by node: position in `names`
+    owners: tuple[int | None, ...]  # by node: position in `calls`
+    factors: tuple[Factor, ...]  # by node
+    levels_log10: tuple[float | None, ...]  # by node: of its output; None: no signal came back
+    tails: tuple[int, ...]  # by edge: the node nearer the input
+    heads: tuple[int, ...]  # by edge: the node nearer the loss
+    gains_log10: tuple[float, ...]  # by edge: of the head, toward the tail
+    shares: tuple[float, ...]  # by edge: signed share of what comes back to the tail; nan: unknown
+    main: tuple[int, ...] = ()  # nodes of the main path, the loss first
+
+
 @dataclass(frozen=True, slots=True, repr=False)
 class Trace(Shown):
     """One backward pass, measured at every op."""
@@ -390,6 +471,9 @@ class Trace(Shown):
     custom: tuple[CustomBackward, ...] = ()
     attention: tuple[AttentionHead, ...] = ()
     predictions: tuple[LayerPrediction, ...] = ()  # of the trunk's ops, in forward order
+    graph: OpGraph | None = None  # None: not kept
+    spectrum: Spectrum | None = None  # None: not measured
+    inputs: tuple[ActivationInput, ...] = ()  # of activations, in forward order
 
     def __repr__(self) -> str:
         return f"<Trace of step {self.step}: loss {self.loss:.4g}, {len(self.layers)} layers>"

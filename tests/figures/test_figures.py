@@ -15,7 +15,7 @@ from tests.report import builders
 from unvanish import figures, words
 from unvanish.figures import theme
 from unvanish.figures.heatmap import MOST_CELLS
-from unvanish.records import FACTORS, LayerSignal, MainPath, StepRecord, Trace
+from unvanish.records import FACTORS, Incident, LayerSignal, MainPath, StepRecord, Trace
 
 DIAGNOSES = builders.every_diagnosis()
 
@@ -40,7 +40,10 @@ def every_figure(name: str) -> list[go.Figure]:
                 figures.waterfall(trace.main_path),
                 figures.levels(model.traces, trace),
                 figures.heatmap(model.traces, trace),
+                figures.network(trace),
                 figures.slopes(trace),
+                figures.activations(trace),
+                figures.spectrum(trace),
                 figures.forward(trace),
                 figures.parameters(trace),
                 figures.recurrence(trace.recurrences),
@@ -292,6 +295,46 @@ def test_the_loss_marks_what_was_sampled_skipped_and_not_finite() -> None:
         "skipped by the scaler": ([1], [1.5]),
         "not finite": ([2], [2.0]),
     }
+
+
+def test_the_loss_marks_incidents_and_alarms() -> None:
+    steps = [StepRecord(step, 2.0 - 0.1 * step) for step in range(10)]
+    spike = Incident(4, 5, "spike", "loss", 9.0, 1.6)
+    broken = Incident(30, 30, "nonfinite", "gradient", math.nan)
+    alarm = replace(builders.VANISHING_BY_SLOPE, step=7, title="<b> it shrinks")
+    figure = figures.loss(steps, [spike, broken], [alarm])
+    assert figure is not None
+    series = {one.name: one for one in figure.data}
+    assert list(series["incident"].x) == [4, 30]
+    assert list(series["incident"].y) == [steps[4].loss, steps[9].loss]
+    assert "a spike of the loss" in series["incident"].hovertext[0]
+    assert "the gradient is not finite" in series["incident"].hovertext[1]
+    assert list(series["alarm"].x) == [7]
+    assert "VG101: &lt;b&gt; it shrinks" in series["alarm"].hovertext[0]
+
+
+def test_a_layer_that_is_zero_at_several_steps_has_one_mark_that_names_them() -> None:
+    one = first("vanishing")
+    dark = tuple(replace(layer, level_log10=-math.inf) for layer in one.layers[:3])
+    traces = [replace(one, step=step, layers=(*dark, *one.layers[3:])) for step in (0, 4)]
+    figure = figures.levels(traces, traces[0])
+    assert figure is not None
+    marks = next(trace for trace in figure.data if trace.name == "exactly zero")
+    assert list(marks.x) == [0, 1, 2]
+    assert "step 0, 4" in marks.hovertext[0]
+
+
+def test_very_many_zeros_are_coloured_cells_of_the_heat_map() -> None:
+    one = first("deep")
+    dark = tuple(replace(layer, level_log10=-math.inf) for layer in one.layers[:300])
+    traces = [replace(one, step=step, layers=(*dark, *one.layers[300:])) for step in (0, 4)]
+    figure = figures.heatmap(traces, traces[0])
+    assert figure is not None
+    cells = next(trace for trace in figure.data if trace.name == "exactly zero")
+    assert isinstance(cells, go.Heatmap)
+    assert [sum(value or 0 for value in row) for row in cells.z] == [300, 300]
+    levels = figure.data[0].z
+    assert all((a is None) == (b == 1) for a, b in zip(levels[0], cells.z[0], strict=True))
 
 
 def test_a_loss_over_decades_is_drawn_in_decades() -> None:

@@ -23,10 +23,17 @@ class Watched:
 
 
 @contextmanager
-def watching(*, every: int = 1, probe: bool = True, steps: int | None = None) -> Iterator[Watched]:
+def watching(
+    *,
+    every: int = 1,
+    probe: bool = True,
+    steps: int | None = None,
+    at: frozenset[int] = frozenset(),
+    spectrum: bool = False,
+) -> Iterator[Watched]:
     lines: list[str] = []
     session = Session(
-        WatchOptions(Schedule(every), probe, steps),
+        WatchOptions(Schedule(every, at), probe, steps, spectrum=spectrum),
         kind="watch",
         command=(),
         directory=".",

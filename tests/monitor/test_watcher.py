@@ -566,3 +566,24 @@ def test_a_model_without_parameters_is_named() -> None:
         torch.optim.SGD(nn.ReLU().parameters(), lr=0.1)
     error = watched.session.nothing_seen().error(str(caught.value))
     assert "no parameters" in error.problem
+
+
+# --- the singular spectrum -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("at", "expected"), [(frozenset({3, 5}), [3, 5]), (frozenset(), [0])])
+def test_the_spectrum_is_measured_at_the_steps_asked_for(
+    at: frozenset[int], expected: list[int]
+) -> None:
+    losses, runs = [], []
+    for spectrum in (True, False):
+        with watching(every=1, at=at, spectrum=spectrum) as watched:
+            torch.manual_seed(0)
+            model = loops.network()
+            losses.append(train(model, sgd(model), 7))
+        assert watched.lines == []
+        runs.append(only(watched.run))
+    measured, plain = runs
+    assert [trace.step for trace in measured.traces if trace.spectrum] == expected
+    assert all(trace.spectrum is None for trace in plain.traces)
+    assert losses[0] == losses[1]

@@ -8,22 +8,25 @@ construction. Nothing here is measured.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from unvanish.records import (
+    ActivationInput,
     Diagnosis,
     Environment,
     Evidence,
     Factor,
     Finding,
+    GraphCall,
     LayerSignal,
     LossTerm,
     MainPath,
     ModelDiagnosis,
     ModelRun,
     NonFinite,
+    OpGraph,
     OptimizerFacts,
     ParameterFacts,
     ParameterSignal,
@@ -32,6 +35,7 @@ from unvanish.records import (
     Run,
     Segment,
     SourceLine,
+    Spectrum,
     StepRecord,
     TimeStep,
     Trace,
@@ -150,8 +154,75 @@ def trace(
             "op_count": 3 * len(rows),
             "loss_terms": (LossTerm("NllLossBackward0", None, 0.0),),
             "parameters": tuple(_parameters(rows)),
+            "inputs": tuple(_inputs(rows)),
+            "spectrum": spectrum(level, 0.1, 10),
+            "graph": graph(path, {row.module: row.type for row in rows}),
             **more,
         }
+    )
+
+
+def _inputs(rows: Sequence[Row]) -> Iterator[ActivationInput]:
+    """A bell of inputs z for each activation, a little wider from one to the next."""
+    for number, row in enumerate(row for row in rows if "activation" in row.signals):
+        wide = 1.0 + 0.1 * (number % 10)
+        weights = [math.exp(-0.5 * ((z + 0.5) / (4 * wide)) ** 2) for z in range(-20, 20)]
+        slope = row.signals.get("slope_rms", 1.0)
+        yield ActivationInput(
+            module=row.module,
+            call=row.call,
+            op=row.ops[0].op,
+            activation=row.signals["activation"],
+            negative_slope=0.0 if row.signals["activation"] == "relu" else None,
+            entries=sum(round(100 * weight) for weight in weights),
+            first=12,
+            counts=tuple(round(100 * weight) for weight in weights),
+            slopes=(slope,) * len(weights),
+        )
+
+
+def spectrum(top: float, step: float, count: int) -> Spectrum:
+    """Singular values from 10**top down by `step` decades each, of 64 samples that differ."""
+    values = [top - step * i for i in range(count)]
+    return Spectrum(
+        rows=count,
+        columns=100,
+        samples=64,
+        coupled=False,
+        exact=True,
+        starts=0,
+        products=count + 2,
+        shares=tuple((i + 1) / count for i in range(count)),
+        values_log10=tuple(values),
+        low_log10=tuple(value - 0.2 for value in values),
+        high_log10=tuple(value + 0.2 for value in values),
+        floor_log10=top - 6.5,
+    )
+
+
+def graph(path: MainPath, types: Mapping[str, str]) -> OpGraph:
+    """The graph that has no more than this path: a chain."""
+    source = (path.source_op, path.source_module, path.source_call, "weight")
+    chain = [(e.op, e.module, e.call, e.factor) for e in reversed(path.edges)]
+    nodes = [source, *chain]
+    calls = {("", 0): GraphCall("", "Net", 0, None)}
+    for _op, module, call, _factor in nodes:
+        if module is not None:
+            calls.setdefault((module, call), GraphCall(module, types[module], call, 0))
+    positions = {key: position for position, key in enumerate(calls)}
+    names = tuple(dict.fromkeys(op for op, _module, _call, _factor in nodes))
+    return OpGraph(
+        calls=tuple(calls.values()),
+        names=names,
+        ops=tuple(names.index(op) for op, _module, _call, _factor in nodes),
+        owners=tuple(None if m is None else positions[m, call] for _op, m, call, _f in nodes),
+        factors=tuple(factor for _op, _module, _call, factor in nodes),
+        levels_log10=(path.source_level_log10, *(e.level_log10 for e in reversed(path.edges))),
+        tails=tuple(range(len(chain))),
+        heads=tuple(range(1, len(nodes))),
+        gains_log10=tuple(e.gain_log10 for e in reversed(path.edges)),
+        shares=(1.0,) * len(chain),
+        main=tuple(reversed(range(len(nodes)))),
     )
 
 

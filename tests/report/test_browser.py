@@ -12,9 +12,13 @@ from typing import Any
 
 import pytest
 
-from tests.report import builders
+import unvanish
+from tests.report import builders, fix_builders
+from unvanish.meanfield import named
+from unvanish.report import fix_page
 from unvanish.report.document import document
 from unvanish.report.page import render_page
+from unvanish.report.theory import theory_page
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 pytestmark = [
@@ -27,6 +31,8 @@ VIEWS = (
     ("gan", (390, 1280), "dark"),
     ("hostile", (1280, 390), "dark"),
     ("deep", (390, 1280), "light"),
+    ("theory", (1280, 390), "dark"),
+    ("fix", (390, 1280), "light"),
 )
 
 
@@ -38,6 +44,13 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     for name in ("vanishing", "gan", "hostile", "deep", "recurrent"):
         written[name] = folder / f"{name}.html"
         written[name].write_text(render_page(diagnoses[name]), encoding="utf-8")
+    others = {
+        "theory": theory_page(unvanish.theory("tanh", depth=20), named("tanh")),
+        "fix": fix_page.render_page(fix_builders.every_fix()["proven"]),
+    }
+    for name, text in others.items():
+        written[name] = folder / f"{name}.html"
+        written[name].write_text(text, encoding="utf-8")
     return written
 
 
@@ -256,6 +269,53 @@ def test_the_numbers_on_the_page_are_those_of_the_json(
         ".flatMap(t => t.x.map((x, i) => [x, t.y[i]])).sort((a, b) => a[0] - b[0]).map(p => p[1])"
     )
     assert drawn == [edge["gain_log10"] for edge in trace["main_path"]]
+
+
+def test_the_numbers_of_the_newer_pictures_are_those_of_the_json(
+    browser: Any, pages: dict[str, Path]
+) -> None:
+    show(browser, pages["vanishing"])
+    trace = document(builders.vanishing())["traces"][0]
+
+    def series(picture: str, field: str) -> dict[str, list[Any]]:
+        found: dict[str, list[Any]] = browser.execute_script(
+            f"return Object.fromEntries(document.getElementById('{picture}').data"
+            f".map(d => [d.name, Array.from({field} || [])]))"
+        )
+        return found
+
+    levels = series("network-0", "(d.marker || {}).color")["level"]
+    layers = [layer["level_log10"] for layer in trace["layers"]]
+    assert levels == [*layers, pytest.approx(0.0)]  # the loss's own box comes last
+    values = series("spectrum-0", "d.y")["median of the samples"]
+    assert values == trace["spectrum"]["values_log10"]
+    cells = browser.execute_script(
+        "return document.getElementById('activations-0').data.find(d => d.type === 'heatmap')"
+        ".z.map(row => Array.from(row))"
+    )
+    for row, found in zip(cells, trace["inputs"], strict=True):
+        seen = [value for value in row if value]
+        assert seen == [count / found["entries"] for count in found["counts"] if count]
+
+
+def test_a_menu_opens_other_views_and_keeps_them(browser: Any, pages: dict[str, Path]) -> None:
+    browser.get("about:blank")
+    browser.get_log("browser")
+    show(browser, pages["vanishing"])
+    menu = "document.querySelector('#network-0-figure select.view')"
+    shown = "document.getElementById('network-0').data.find(d => d.name === 'level').x.length"
+    counts = f"return {shown}"
+    options = browser.execute_script(f"return Array.from({menu}.options, o => o.text)")
+    assert options == ["modules, depth 1 (42)", "every op (43)"]
+    before = browser.execute_script(counts)
+    browser.execute_script(f"{menu}.value = '1'; {menu}.dispatchEvent(new Event('change'))")
+    wait_for(browser, f"{counts} > {before}")
+    opened = browser.execute_script(counts)
+    show(browser, pages["vanishing"], width=390)  # draws again
+    assert browser.execute_script(counts) == opened
+    assert browser.execute_script(OVERLAPS) == []
+    assert browser.execute_script(CUT) == []
+    assert browser.get_log("browser") == []
 
 
 INK = "return document.getElementById('levels-0').layout.font.color"

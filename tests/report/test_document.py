@@ -119,6 +119,10 @@ def test_nothing_that_was_recorded_is_lost() -> None:
         "loss_term": records.LossTerm,
         "segment": records.Segment,
         "source_line": records.SourceLine,
+        "graph": records.OpGraph,
+        "activation_input": records.ActivationInput,
+        "spectrum": records.Spectrum,
+        "graph_call": records.GraphCall,
     }
     for name, record in pairs.items():
         keys = set(schema()["$defs"][name]["properties"])

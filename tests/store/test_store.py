@@ -9,6 +9,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from tests.report import builders
@@ -40,6 +41,19 @@ def test_what_is_saved_is_what_is_loaded(name: str, directory: Path) -> None:
     assert same(store.load(run.id, directory), run)
     assert same(store.load(str(path), Path("/nowhere")), run)
     assert same(store.load(str(files.write(run, directory)), Path("/nowhere")), run)
+
+
+def test_a_run_saved_before_there_were_graphs_spectra_and_inputs_is_read() -> None:
+    run = builders.vanishing().run
+    head, _newline, body = codec.encode_run(run).partition(b"\n1\n")
+    plain = msgspec.msgpack.decode(body)
+    for trace in plain["models"][0]["traces"]:
+        for name in ("graph", "spectrum", "inputs"):
+            del trace[name]
+    old = codec.decode_run(head + _newline + msgspec.msgpack.encode(plain))
+    trace, whole = old.models[0].traces[0], run.models[0].traces[0]
+    assert (trace.graph, trace.spectrum, trace.inputs) == (None, None, ())
+    assert trace.layers == whole.layers
 
 
 def test_saving_leaves_the_database_and_a_gitignore_only(directory: Path) -> None:

@@ -50,6 +50,11 @@ if TYPE_CHECKING:
     show_default=True,
     help=_("random signals sent back from the network's output (0: none)"),
 )
+@click.option(
+    "--spectrum/--no-spectrum",
+    default=None,
+    help=_("the network's singular values: sampled, or none (else where they are few)"),
+)
 @json_option
 @click.option("-o", "--output", "page", metavar="FILE", help=_("write an HTML report to FILE"))
 @ci_options
@@ -98,7 +103,8 @@ def _diagnosis(
     config = config.narrowed(verdict.codes(options["select"]), verdict.codes(options["ignore"]))
     try:
         made = returned(function(), target)
-        diagnosis = check(*made, probes=options["probes"], config=config)
+        asked = {name: options[name] for name in ("probes", "spectrum")}
+        diagnosis = check(*made, **asked, config=config)
     except UserCodeError as error:
         traceback.print_exception(error.__cause__ or error)
         raise

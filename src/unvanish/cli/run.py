@@ -84,6 +84,11 @@ _INTERRUPTED = 130  # what a shell reports for a program ended by Ctrl-C
     default=True,
     help=_("also send random signals backward, on a replay of the sampled batches"),
 )
+@click.option(
+    "--spectrum",
+    is_flag=True,
+    help=_("also measure the network's singular values, at the steps of --at or at the first"),
+)
 @click.option("--quiet", is_flag=True, help=_("print no verdict, only errors"))
 @lang_option
 def command(words: tuple[str, ...], module: str | None, **options: Any) -> None:
@@ -135,6 +140,7 @@ def _settings(**given: Any) -> _Settings:
             given["probe"],
             given["steps"],
             start / ".unvanish" if given["save"] else None,
+            given["spectrum"],
         ),
         config=config.narrowed(verdict.codes(given["select"]), verdict.codes(given["ignore"])),
         fail_on=given["fail_on"],

@@ -7,10 +7,13 @@ be tested. Names of layers are untrusted text and are escaped for Plotly here.
 
 from __future__ import annotations
 
+from unvanish.figures.activations import activations
 from unvanish.figures.heatmap import heat_lines, heatmap
 from unvanish.figures.layers import forward, parameters, slopes
 from unvanish.figures.levels import Line, level_lines, levels
+from unvanish.figures.network import network
 from unvanish.figures.prediction import prediction
+from unvanish.figures.spectrum import spectrum
 from unvanish.figures.time import loss, recurrence, thin
 from unvanish.figures.waterfall import Bar, Bars, bars, waterfall
 
@@ -18,6 +21,7 @@ __all__ = [
     "Bar",
     "Bars",
     "Line",
+    "activations",
     "bars",
     "forward",
     "heat_lines",
@@ -25,10 +29,12 @@ __all__ = [
     "level_lines",
     "levels",
     "loss",
+    "network",
     "parameters",
     "prediction",
     "recurrence",
     "slopes",
+    "spectrum",
     "thin",
     "waterfall",
 ]

@@ -12,6 +12,7 @@ from unvanish.i18n import _
 from unvanish.records import LayerSignal, Trace
 
 MOST_ROWS = 60  # steps
+MOST_MARKS = 200  # of cells without a level; more are coloured instead
 MOST_CELLS = 10_000  # the page has to stay light
 
 
@@ -52,7 +53,24 @@ def heatmap(traces: Sequence[Trace], focus: Trace) -> go.Figure | None:
         (_("not finite"), "x", [(line, i) for line in lines for i in line.nonfinite]),
     )
     for label, symbol, found in kinds:
-        if found:
+        if len(found) > MOST_MARKS:
+            where_found = {(line.step, i) for line, i in found}
+            figure.add_trace(
+                go.Heatmap(
+                    name=label,
+                    x=columns,
+                    y=[str(line.step) for line in lines],
+                    z=[
+                        [1 if (line.step, i) in where_found else None for i in range(len(axis))]
+                        for line in lines
+                    ],
+                    colorscale=[[0, theme.PURPLE], [1, theme.PURPLE]],
+                    showscale=False,
+                    showlegend=True,
+                    hovertemplate=where + f"{label}<extra></extra>",
+                )
+            )
+        elif found:
             figure.add_trace(
                 go.Scatter(
                     name=label,

@@ -117,18 +117,24 @@ def _mark(
         (_("not finite"), "x", lambda line: line.nonfinite),
     )
     for label, symbol, pick in kinds:
-        found = [(line.step, i) for line in lines for i in pick(line)]
+        # All lie on the floor of the picture, so a layer has one mark for all its steps.
+        found: dict[int, list[str]] = {}
+        for line in lines:
+            for i in pick(line):
+                found.setdefault(i, []).append(str(line.step))
         if found:
             figure.add_trace(
                 go.Scatter(
                     name=label,
-                    x=[i for _step, i in found],
+                    x=sorted(found),
                     y=[floor] * len(found),
                     mode="markers",
                     marker={"symbol": symbol, "size": 8, "color": theme.PURPLE},
                     hovertext=[
-                        theme.layer_hover(axis[i], _("step {step}").format(step=step), label)
-                        for step, i in found
+                        theme.layer_hover(
+                            axis[i], _("step {step}").format(step=", ".join(found[i])), label
+                        )
+                        for i in sorted(found)
                     ],
                     hoverinfo="text",
                 )

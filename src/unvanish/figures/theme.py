@@ -137,6 +137,29 @@ def _axis(title: str) -> dict[str, Any]:
     }
 
 
+def add_menu(made: go.Figure, buttons: Sequence[dict[str, Any]], active: int) -> None:
+    """Give a figure a menu of views above it; each button's arguments are for Plotly's `update`.
+
+    The report makes a menu of its own of it. Its colours are for light and dark alike: Plotly
+    paints the entry under the pointer white whatever they are.
+    """
+    made.update_layout(
+        margin={"t": 92},
+        updatemenus=[
+            {
+                "buttons": list(buttons),
+                "active": active,
+                "x": 1,
+                "xanchor": "right",
+                "y": 1.02,
+                "yanchor": "bottom",
+                "bgcolor": "#ffffff",
+                "font": {"color": INK},
+            }
+        ],
+    )
+
+
 def safe(text: str) -> str:
     """Return `text` so that Plotly, which reads a little HTML in every text, shows it as it is."""
     printable = words.printable(text)

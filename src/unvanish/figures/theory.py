@@ -96,7 +96,7 @@ def phase_picture(shown: Diagram, settings: Sequence[Setting]) -> go.Figure:
     ]
     if len(on_line) > 1:
         xs, ys, hover = zip(*on_line, strict=True)
-        line = theme.points(_("critical line"), xs, ys, hover, color=theme.BLACK, mode="lines")
+        line = theme.points(_("critical line"), xs, ys, hover, color=theme.GREY, mode="lines")
         figure.add_trace(line)
     figure.add_trace(
         theme.points(

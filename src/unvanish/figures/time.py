@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from unvanish import words
 from unvanish.figures import theme
 from unvanish.i18n import _
-from unvanish.records import Recurrence, StepRecord
+from unvanish.records import Finding, Incident, Recurrence, StepRecord
 
 MOST_POINTS = 2000  # of a line of losses
 LOG_FROM = 30.0  # ratio of greatest to least loss from which its axis is logarithmic
@@ -34,8 +34,12 @@ def thin(steps: Sequence[StepRecord], most: int = MOST_POINTS) -> list[StepRecor
     return kept
 
 
-def loss(steps: Sequence[StepRecord]) -> go.Figure | None:
-    """Draw the loss by step; sampled, skipped and non-finite steps are marked."""
+def loss(
+    steps: Sequence[StepRecord],
+    incidents: Sequence[Incident] = (),
+    alarms: Sequence[Finding] = (),
+) -> go.Figure | None:
+    """Draw the loss by step; sampled, skipped and non-finite steps, incidents and alarms marked."""
     if len(steps) < 2:
         return None
     line = thin(steps)
@@ -75,9 +79,52 @@ def loss(steps: Sequence[StepRecord]) -> go.Figure | None:
                     mode="markers",
                 )
             )
+    _mark_events(figure, line, incidents, alarms)
     if low > 0 and high / low > LOG_FROM:
         figure.update_yaxes(type="log", dtick=1)
     return figure
+
+
+def _mark_events(
+    figure: go.Figure,
+    line: Sequence[StepRecord],
+    incidents: Sequence[Incident],
+    alarms: Sequence[Finding],
+) -> None:
+    """Mark on the line of losses what was noticed while the run went on."""
+    happened = [(incident.step, _event(incident)) for incident in incidents]
+    raised = [
+        (alarm.step, f"{alarm.code}: {theme.safe(words.shorten(words.printable(alarm.title), 90))}")
+        for alarm in alarms
+        if alarm.step is not None
+    ]
+    for label, found, color, symbol in (
+        (_("incident"), happened, theme.ORANGE, "star"),
+        (_("alarm"), raised, theme.PURPLE, "triangle-up"),
+    ):
+        if found and line:
+            nearest = [min(line, key=lambda one: abs(one.step - step)) for step, _text in found]
+            figure.add_trace(
+                theme.points(
+                    label,
+                    [step for step, _text in found],
+                    [one.loss for one in nearest],
+                    [
+                        f"<b>{label}, {_('step {step}').format(step=step)}</b><br>{text}"
+                        for step, text in found
+                    ],
+                    color=color,
+                    symbol=symbol,
+                    mode="markers",
+                ).update(marker={"size": 12})
+            )
+
+
+def _event(incident: Incident) -> str:
+    names = {"loss": _("loss"), "gradient": _("gradient"), "weight": _("weights")}
+    spike = incident.kind == "spike"
+    text = _("a spike of the {quantity}") if spike else _("the {quantity} is not finite")
+    return text.format(quantity=names[incident.quantity])
 
 
 def _hover(step: StepRecord) -> str:

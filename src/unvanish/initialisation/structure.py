@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-import networkx  # type: ignore[import-untyped]
+import networkx
 from torch import nn
 
 from unvanish.errors import UnvanishError

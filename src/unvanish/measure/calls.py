@@ -26,7 +26,7 @@ from torch.nn.modules.module import (
 
 from unvanish.measure.derivatives import DerivativeLog
 from unvanish.measure.dynamo import hide, uncompiled, unhide
-from unvanish.measure.forward import ForwardSignal, first_tensor, tensors_in
+from unvanish.measure.forward import ForwardSignal, first_tensor, tensors_in, thinned
 from unvanish.measure.preserve import RandomStates
 from unvanish.records import SourceLine
 
@@ -47,6 +47,7 @@ class ModuleCall:
     end: int = -1
     has_children: bool = False
     signal: ForwardSignal | None = None
+    taken: Tensor | None = None  # a few entries of its input, or of its output if it has parameters
     batch_size: int | None = None
     output_is_scalar: bool = False
     outputs: tuple[tuple[int, int], ...] = ()  # (sequence number, output number) of its tensors
@@ -108,7 +109,10 @@ class CallLog:
     tracer asks for them through `recompute`.
     """
 
-    def __init__(self, *, keep_inputs: bool = True, forward_statistics: bool = True) -> None:
+    def __init__(
+        self, *, keep_inputs: bool = True, forward_statistics: bool = True, samples: bool = True
+    ) -> None:
+        """What to keep of a call: `samples` are a few entries of what goes into activations."""
         self.active = False
         self.calls: list[ModuleCall] = []
         self.errors: list[str] = []
@@ -117,6 +121,7 @@ class CallLog:
         self.checkpointed: list[nn.Module] = []  # called without a graph by a reentrant checkpoint
         self._keep_inputs = keep_inputs
         self._forward_statistics = forward_statistics
+        self._samples = samples
         self._open = _Open()
         self._installed = False
         self._handles: list[Any] = []
@@ -168,14 +173,14 @@ class CallLog:
     def elsewhere(self) -> Iterator[list[ModuleCall]]:
         """Record into a list of its own for a while, spans only: the calls of a replay."""
         state = (self.calls, self.active, self._open.calls)
-        kept = (self._keep_inputs, self._forward_statistics)
+        kept = (self._keep_inputs, self._forward_statistics, self._samples)
         self.calls, self.active, self._open.calls = [], True, []
-        self._keep_inputs = self._forward_statistics = False
+        self._keep_inputs = self._forward_statistics = self._samples = False
         try:
             yield self.calls
         finally:
             self.calls, self.active, self._open.calls = state
-            self._keep_inputs, self._forward_statistics = kept
+            self._keep_inputs, self._forward_statistics, self._samples = kept
 
     @uncompiled
     def _enter(self, module: nn.Module, arguments: tuple[Any, ...]) -> None:
@@ -201,6 +206,8 @@ class CallLog:
                 call.batch_size = _batch_size(arguments)
             if self._keep_inputs and (root or isinstance(module, _FUSED_CLASSES)):
                 call.inputs = ReplayInputs.of(module, arguments)
+            if self._samples and not module._modules and not module._parameters:
+                call.taken = thinned(arguments[0] if arguments else None)
         except Exception as error:
             self.errors.append(f"{type(error).__name__}: {error}")
         calls.append(call)
@@ -251,6 +258,8 @@ class CallLog:
         if first is None:
             return
         call.output_is_scalar = first.numel() == 1 and len(tensors) == 1
+        if self._samples and not call.has_children and call.module._parameters:
+            call.taken = thinned(first)
         if self._forward_statistics and (not call.has_children or call.parent is None):
             call.signal = ForwardSignal.of(first, call.batch_size)
 

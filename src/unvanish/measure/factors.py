@@ -144,7 +144,7 @@ def activation_of(name: str, node: Any) -> tuple[str | None, float | None]:
     if activation == "prelu":
         weight = node._saved_weight
         readable = weight.device.type == "cpu" and not emptied(weight)
-        return activation, float(weight.mean()) if readable else None
+        return activation, float(weight.detach().mean()) if readable else None
     if activation == "threshold":
         return activation, 0.0 if float(node._saved_threshold) == 0.0 else None
     if activation == "gelu" and getattr(node, "_saved_approximate", "none") == "tanh":

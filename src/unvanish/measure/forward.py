@@ -8,6 +8,7 @@ of mean-field theory (Schoenholz et al. 2017, arXiv 1611.01232).
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,7 @@ from unvanish.measure.reduce import Reducer
 
 # A float32 row norm outside this band is formed again in float64; see reduce.py for the argument.
 _SAFE = (1e-15, 1e18)
+_TAKEN = 4096  # entries
 
 
 def tensors_in(value: Any) -> list[Tensor]:
@@ -46,6 +48,23 @@ def _walk(value: Any, depth: int) -> Iterator[Tensor]:
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):
         for name in value.__dataclass_fields__:
             yield from _walk(getattr(value, name, None), depth + 1)
+
+
+def thinned(tensor: Any) -> Tensor | None:
+    """Return a copy of at most some thousand entries of a floating-point tensor, evenly spaced.
+
+    Tensors of one size give entries of the same places. None of what has no such entries.
+    """
+    if not isinstance(tensor, Tensor) or tensor.layout != torch.strided or not tensor.numel():
+        return None
+    if not tensor.is_floating_point():
+        return None
+    # A step that shares a divisor with a width would meet the same few units again and again.
+    size, step = tensor.numel(), -(-tensor.numel() // _TAKEN)
+    while math.gcd(step, size) > 1:
+        step += 1
+    with torch.no_grad():
+        return tensor.detach().reshape(-1)[::step].clone()
 
 
 @dataclass(frozen=True, slots=True)

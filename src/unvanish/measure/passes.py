@@ -28,7 +28,7 @@ from unvanish.measure.graph import (
     whole_call_groups,
 )
 from unvanish.measure.reduce import Reducer, dense
-from unvanish.measure.slopes import SlopeSlots, queue_slopes
+from unvanish.measure.slopes import InputSlots, SlopeSlots, queue_inputs, queue_slopes
 from unvanish.records import Factor
 
 # Bounds of a float32 Gram matrix's greatest entry whose square is exact enough: see reduce.py.
@@ -85,6 +85,8 @@ class BackwardPass:
     row_in: dict[int, list[int]] = field(default_factory=dict)
     row_out: dict[int, list[int]] = field(default_factory=dict)
     slopes: dict[int, SlopeSlots] = field(default_factory=dict)
+    inputs: dict[int, Tensor] = field(default_factory=dict)  # by vertex: entries of z
+    input_slots: dict[int, InputSlots] = field(default_factory=dict)
     parameters: dict[int, ParameterSlots] = field(default_factory=dict)
     participation: dict[int, int] = field(default_factory=dict)
     ratios: dict[int, Tensor] = field(default_factory=dict)  # grad_in / grad_out of unknown ops
@@ -138,6 +140,7 @@ class BackwardPass:
         self._handles.clear()
         self._arrived.clear()
         self._group_out.clear()
+        self.inputs.clear()
         self.nodes = []
 
     def _op_hook(self, index: int) -> Any:
@@ -319,6 +322,11 @@ class BackwardPass:
             supremum = slope_supremum(op.activation)
         dimension = _unit_dimension(self.graph, vertex, grad_out.dim())
         self.slopes[vertex] = queue_slopes(grad_in, grad_out, dimension, supremum, self.reducer)
+        values = self.inputs.pop(vertex, None)
+        if values is not None:
+            slots = queue_inputs(values, grad_in, grad_out, self.reducer)
+            if slots is not None:
+                self.input_slots[vertex] = slots
 
     def _see_parameter(self, identity: int, gradient: Tensor) -> None:
         values = dense(gradient)

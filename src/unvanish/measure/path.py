@@ -84,7 +84,7 @@ class Numbers:
     def _best_step(self, vertex: int) -> Step | None:
         level = self.vertex_level(vertex)
         best: tuple[tuple[float, float, int], Step] | None = None
-        for key, consumer, contribution in self._contributions(vertex):
+        for key, consumer, contribution in self.contributions(vertex):
             assert level is not None
             norm = self.values[contribution.norm]
             share = 1.0 if contribution.share is None else self.values[contribution.share]
@@ -96,7 +96,8 @@ class Numbers:
                 best = (rank, self._step(consumer, vertex, norm, level))
         return best[1] if best else None
 
-    def _contributions(self, vertex: int) -> Iterator[tuple[tuple[int, int], int, Contribution]]:
+    def contributions(self, vertex: int) -> Iterator[tuple[tuple[int, int], int, Contribution]]:
+        """Yield (output, consumer, what came back through it) for what a vertex hands on."""
         for index in self.outputs.get(vertex, [vertex]):
             for key in self.slots.get(index, ()):
                 for consumer, contribution in self.measured.by_vertex.get(key, {}).items():

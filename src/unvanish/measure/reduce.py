@@ -79,6 +79,14 @@ class _Scaled:
     scale: Tensor | None
 
 
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """One entry of a vector that is queued as a whole in slot `first`."""
+
+    first: int
+    index: int
+
+
 class Reducer:
     """Collects reductions while a backward runs; `resolve` brings all of them to the host.
 
@@ -86,7 +94,7 @@ class Reducer:
     """
 
     def __init__(self) -> None:
-        self._results: list[float | _Scaled | Tensor] = []
+        self._results: list[float | _Scaled | Tensor | _Entry] = []
         self._sent: list[tuple[int, Tensor]] = []
         self._transfer: Transfer | None = None
 
@@ -130,6 +138,16 @@ class Reducer:
             return self._add(float(value) if value.device.type == "cpu" else value.detach())
         return self._add(value)
 
+    def vector(self, values: Tensor) -> range:
+        """Queue the entries of a vector, which may be on a device, and return their slots."""
+        start = len(self._results)
+        if values.device.type == "cpu":
+            self._results.extend(values.tolist())
+        else:
+            self._add(values.detach())
+            self._results.extend(_Entry(start, i) for i in range(1, len(values)))
+        return range(start, start + len(values))
+
     def known(self, slot: int) -> float | None:
         """Return a result that is on the host already; None while it is on a device."""
         result = self._results[slot]
@@ -155,7 +173,11 @@ class Reducer:
         for (slot, _part), values in zip(self._sent, self._transfer.arrived(), strict=True):
             arrived.setdefault(slot, []).extend(values)
         return [
-            result if isinstance(result, float) else _arrive(result, arrived[slot])
+            result
+            if isinstance(result, float)
+            else arrived[result.first][result.index]
+            if isinstance(result, _Entry)
+            else _arrive(result, arrived[slot])
             for slot, result in enumerate(self._results)
         ]
 
@@ -165,7 +187,7 @@ class Reducer:
         return len(self._results) - 1
 
 
-def _parts(result: float | _Scaled | Tensor) -> tuple[Tensor, ...]:
+def _parts(result: float | _Scaled | Tensor | _Entry) -> tuple[Tensor, ...]:
     """Return what of a result is on a device."""
     if isinstance(result, _Scaled):
         return (result.mantissa,) if result.scale is None else (result.mantissa, result.scale)

@@ -8,32 +8,41 @@ fires, and everything is put back.
 - Fused recurrent layers are opened into one set of ops a time step (equal to rounding only).
 - A probe sends random unit cotangents from the network's output, so that a small loss gradient is
   not mistaken for a network that attenuates.
+- The network's Jacobian is multiplied with vectors, for its singular spectrum.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
-from torch.autograd.graph import GradientEdge
+from torch import Tensor
+from torch.autograd.graph import GradientEdge, get_gradient_edge
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._pytree import tree_map_only
 
 from unvanish.i18n import _
 from unvanish.measure.calls import ModuleCall
 from unvanish.measure.custom import FunctionLog, Trial, recording_functions, try_out
-from unvanish.measure.dynamo import eagerly
 from unvanish.measure.factors import FUSED_RECURRENT
 from unvanish.measure.forward import tensors_in
 from unvanish.measure.graph import Node
 from unvanish.measure.names import unwrapped
 from unvanish.measure.passes import BackwardPass, agreement, prepare
-from unvanish.measure.preserve import preserved
-from unvanish.records import Probe
+from unvanish.measure.reduce import Reducer
+from unvanish.measure.spectrum import Jacobian, TooManyProductsError, affordable, spectrum
+from unvanish.measure.stage import (
+    ReplayError,
+    as_then,
+    kernels_unfused,
+    output_of,
+    replayable,
+)
+from unvanish.records import Probe, Spectrum
 
 if TYPE_CHECKING:
     from unvanish.measure.trace import BackwardTracer
@@ -51,6 +60,7 @@ class Replayed:
     gain_slots: list[int] = field(default_factory=list)  # log10 norms at the sources, by probe
     agreements: dict[int, int] = field(default_factory=dict)  # by op of the user's own pass
     trials: list[tuple[ModuleCall | None, Trial]] = field(default_factory=list)
+    spectrum: Spectrum | None = None
     notes: list[str] = field(default_factory=list)
 
     def element_wise(self, values: Sequence[float]) -> list[int]:
@@ -136,12 +146,13 @@ def _fused_calls(measured: BackwardPass, calls: Sequence[ModuleCall]) -> list[Mo
     return [call for call in calls if id(call) in fused and call.inputs is not None]
 
 
-def replay(tracer: BackwardTracer, models: Sequence[nn.Module]) -> Replayed:
-    """Open fused layers and probe the network. Failures become notes."""
+def replay(tracer: BackwardTracer) -> Replayed:
+    """Open fused layers, probe the network, take its spectrum. Failures become notes."""
     result = Replayed()
     refusal = _refusal()
     if refusal is not None:
-        if tracer.options.probes or _fused_calls(tracer.measured, tracer.calls):
+        options = tracer.options
+        if options.probes or options.spectrum or _fused_calls(tracer.measured, tracer.calls):
             result.notes.append(refusal)
         return result
     if tracer.options.open_fused:
@@ -151,7 +162,10 @@ def replay(tracer: BackwardTracer, models: Sequence[nn.Module]) -> Replayed:
     tracer.measured.keep_gradients.clear()
     if tracer.options.probes:
         with _degrading(result, _("no probe")):
-            _probe(tracer, models, result)
+            _probe(tracer, result)
+    if tracer.options.spectrum:
+        with _degrading(result, _("no singular spectrum")):
+            _measure_spectrum(tracer, result)
     return result
 
 
@@ -176,58 +190,6 @@ def _degrading(result: Replayed, consequence: str) -> Iterator[None]:
         result.notes.append(f"{consequence}: {reason}")
 
 
-class _ReplayError(Exception):
-    """A replay is not possible; the message says why."""
-
-
-@contextmanager
-def _as_then(
-    call: ModuleCall, module: nn.Module
-) -> Iterator[tuple[tuple[Any, ...], dict[str, Any]]]:
-    """Set the stage of `call` again and yield its arguments, detached; put all back after."""
-    inputs = call.inputs
-    if inputs is None:
-        raise _ReplayError(_("its inputs were not kept"))
-    if inputs.changed():
-        raise _ReplayError(_("an input or a parameter was changed in place after the forward"))
-    with ExitStack() as stack:
-        stack.enter_context(preserved(module))
-        stack.enter_context(torch.enable_grad())
-        stack.enter_context(eagerly())  # what is compiled opens, and is not compiled once more
-        for kind, enabled, dtype in inputs.autocast:
-            if kind == "cpu" or torch.cuda.is_available():
-                stack.enter_context(
-                    torch.autocast(kind, dtype=dtype, enabled=enabled, cache_enabled=False)
-                )
-        with torch.no_grad():
-            for buffer, content in inputs.buffers:
-                if not torch.equal(buffer, content):
-                    buffer.copy_(content)
-        inputs.random.restore()
-        arguments = tree_map_only(Tensor, _detached, inputs.arguments)
-        keywords = tree_map_only(Tensor, _detached, inputs.keywords)
-        yield arguments, keywords
-
-
-def _detached(tensor: Tensor) -> Tensor:
-    return tensor.detach().requires_grad_(tensor.requires_grad)
-
-
-@contextmanager
-def _kernels_unfused() -> Iterator[None]:
-    """Turn off the libraries that fuse a recurrent layer into one op."""
-    # Not through backends.mkldnn.flags: it also touches TF32, and warns where there is none.
-    mkldnn = torch._C._get_mkldnn_enabled()
-    cudnn = torch._C._get_cudnn_enabled()
-    try:
-        torch._C._set_mkldnn_enabled(False)
-        torch._C._set_cudnn_enabled(False)
-        yield
-    finally:
-        torch._C._set_mkldnn_enabled(mkldnn)
-        torch._C._set_cudnn_enabled(cudnn)
-
-
 def _open(tracer: BackwardTracer, call: ModuleCall, result: Replayed) -> None:
     """Run a fused recurrent call op by op and measure it under the gradient it received."""
     measured = tracer.measured
@@ -238,8 +200,8 @@ def _open(tracer: BackwardTracer, call: ModuleCall, result: Replayed) -> None:
     ]
     first = next(op.index for op in measured.graph.ops if op.call is call and op.data)
     module = unwrapped(call.module)
-    with _as_then(call, module) as (arguments, keywords), ExitStack() as stack:
-        stack.enter_context(_kernels_unfused())
+    with as_then(call, module) as (arguments, keywords), ExitStack() as stack:
+        stack.enter_context(kernels_unfused())
         # Not through __call__: the module's hooks have run, and what they set is in place.
         output = module.forward(*arguments, **keywords)
         tensors = [tensor for tensor in tensors_in(output) if tensor.grad_fn is not None]
@@ -262,19 +224,14 @@ def _open(tracer: BackwardTracer, call: ModuleCall, result: Replayed) -> None:
         result.opened[first] = opened
 
 
-def _probe(tracer: BackwardTracer, models: Sequence[nn.Module], result: Replayed) -> None:
+def _probe(tracer: BackwardTracer, result: Replayed) -> None:
     """Send random unit cotangents from the output of the main root call."""
-    call = _main_root(tracer.calls, models)
-    if call is None:
-        raise _ReplayError(_("no call of a whole model was seen"))
-    module = unwrapped(call.module)
-    if _has_foreign_hooks(module):
-        raise _ReplayError(_("the model has forward hooks of your own, which would run again"))
-    with _as_then(call, module) as (arguments, keywords), tracer.log.elsewhere() as calls:
+    call, module = replayable(tracer.calls)
+    with as_then(call, module) as (arguments, keywords), tracer.log.elsewhere() as calls:
         functions = FunctionLog()
         with recording_functions(functions):
             output = module(*arguments, **keywords)
-        target = _probe_target(output)
+        target = output_of(output)
         probed = prepare(
             [target],
             calls,
@@ -306,6 +263,66 @@ def _probe(tracer: BackwardTracer, models: Sequence[nn.Module], result: Replayed
         ]
 
 
+def _measure_spectrum(tracer: BackwardTracer, result: Replayed) -> None:
+    """Take the derivative of the main root call's output by its input.
+
+    That is the batch itself where it is made of real numbers, else what is made of it first: the
+    embedding of tokens.
+    """
+    call, module = replayable(tracer.calls)
+    if not affordable(*_sizes(tracer.measured, call), tracer.options.spectrum):
+        return  # known before anything is run
+    inputs: list[Tensor] = []
+
+    def followed(tensor: Tensor) -> Tensor:
+        of_samples = call.batch_size is None or tensor.shape[:1] == (call.batch_size,)
+        if not tensor.is_floating_point() or not of_samples:
+            return tensor
+        inputs.append(tensor.requires_grad_())
+        return tensor.clone()  # no leaf, which could not be changed in place
+
+    with ExitStack() as stack:
+        arguments, keywords = stack.enter_context(as_then(call, module))
+        calls = stack.enter_context(tracer.log.elsewhere())
+        stack.enter_context(kernels_unfused())
+        stack.enter_context(sdpa_kernel(SDPBackend.MATH))  # the only one to differentiate twice
+        arguments = tree_map_only(Tensor, followed, arguments)
+        output = module(*arguments, **tree_map_only(Tensor, followed, keywords))
+        target = output_of(output)
+        edges = [(get_gradient_edge(tensor), tuple(tensor.shape)) for tensor in inputs]
+        if not edges:
+            known = tracer.options.parameters
+            measured = prepare([target], calls, Reducer(), known_parameters=known)
+            ops, nodes = measured.graph.ops, measured.nodes
+            edges = [
+                (GradientEdge(nodes[index], slot), ops[index].shapes[slot])
+                for index, slot in _source_slots(measured)
+            ]
+        if not edges:
+            raise ReplayError(_("no source of data was found"))
+        jacobian = Jacobian(target, [edge for edge, _shape in edges], [s for _edge, s in edges])
+        with suppress(TooManyProductsError):  # more was not asked for
+            result.spectrum = spectrum(jacobian, call.batch_size, tracer.options.spectrum)
+
+
+def _sizes(measured: BackwardPass, call: ModuleCall) -> tuple[int, int]:
+    """Return how many outputs and inputs a sample of `call` has, at least; 0 where not known."""
+    batch = call.batch_size or 1
+    outputs = set(call.outputs[:1])
+    rows = max(
+        (
+            math.prod(shape)
+            for op in measured.graph.ops
+            for slot, shape in enumerate(op.shapes)
+            if (op.sequence, slot) in outputs and op.variable is None
+        ),
+        default=0,
+    )
+    given = [] if call.inputs is None else tensors_in((call.inputs.arguments, call.inputs.keywords))
+    real = [tensor.numel() for tensor in given if tensor.is_floating_point()]
+    return rows // batch, sum(real) // batch if real else rows // batch
+
+
 def _compare_unknown(tracer: BackwardTracer, probed: BackwardPass, result: Replayed) -> None:
     """Compare the entry ratios of ops that no table knows with those under the loss's signal."""
     own = _in_order(tracer.measured)
@@ -327,35 +344,6 @@ def _in_order(measured: BackwardPass) -> dict[tuple[str, int], int]:
             number = counts[op.kind] = counts.get(op.kind, -1) + 1
             found[(op.kind, number)] = op.index
     return found
-
-
-def _main_root(calls: Sequence[ModuleCall], models: Sequence[nn.Module]) -> ModuleCall | None:
-    """Return the outermost kept call whose module has the most parameters."""
-    roots = [call for call in calls if call.parent is None and call.inputs is not None]
-
-    def size(call: ModuleCall) -> int:
-        return sum(parameter.numel() for parameter in call.module.parameters())
-
-    best = max(roots, key=size, default=None)
-    return best if best is not None and size(best) > 0 else None
-
-
-def _has_foreign_hooks(module: nn.Module) -> bool:
-    """Whether a forward hook is there that torch itself did not put (pruning, spectral norm)."""
-    for part in module.modules():
-        for hook in [*part._forward_hooks.values(), *part._forward_pre_hooks.values()]:
-            owner = getattr(hook, "__module__", "") or type(hook).__module__
-            if not owner.startswith("torch."):
-                return True
-    return False
-
-
-def _probe_target(output: Any) -> Tensor:
-    """Return the network's output to probe: its first tensor with a gradient, scalars last."""
-    tensors = [tensor for tensor in tensors_in(output) if tensor.grad_fn is not None]
-    if not tensors:
-        raise _ReplayError(_("the output does not require a gradient"))
-    return next((tensor for tensor in tensors if tensor.numel() > 1), tensors[0])
 
 
 def _run(
@@ -386,7 +374,7 @@ def _at_sources(
 ) -> list[Tensor | None]:
     edges = [GradientEdge(nodes[index], slot) for index, slot in _source_slots(measured)]
     if not edges:
-        raise _ReplayError(_("no source of data was found"))
+        raise ReplayError(_("no source of data was found"))
     return list(
         torch.autograd.grad(
             outputs, edges, cotangents, retain_graph=retain_graph, allow_unused=True

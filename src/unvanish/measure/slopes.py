@@ -11,7 +11,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from unvanish.measure.forward import thinned
 from unvanish.measure.reduce import Reducer
+from unvanish.records import INPUT_BINS, INPUT_REACH
 
 # 0 < |slope| < SATURATION * sup|slope|: for the sigmoid that is |z| > 4 (design: vocabulary).
 SATURATION = 0.0707
@@ -72,7 +74,8 @@ def queue_slopes(
         below=below,
         squares=reducer.scalar((slope * slope).sum()),
         units_seen=reducer.scalar(torch.count_nonzero(seen_mask)),
-        units_on=reducer.scalar(torch.count_nonzero(on_mask)),
+        # A unit may pass on what is too small to be seen; then it is neither on nor dead here.
+        units_on=reducer.scalar(torch.count_nonzero(on_mask & seen_mask)),
         units=units,
         on_mask=on_mask,
         seen_mask=seen_mask,
@@ -98,11 +101,49 @@ def statistics(slots: SlopeSlots, values: list[float]) -> SlopeStatistics | None
     )
 
 
+@dataclass(frozen=True, slots=True)
+class InputSlots:
+    """Where a reducer will deliver the counts of a histogram and the sums of slopes."""
+
+    entries: int
+    counts: range
+    slopes: range
+    valid: range  # entries by bin whose slope is known
+
+
+def queue_inputs(
+    values: Tensor, grad_in: Tensor, grad_out: Tensor, reducer: Reducer
+) -> InputSlots | None:
+    """Queue the histogram of `values`, entries of z, and the slopes of the same entries.
+
+    The gradients are whole; None where they are of another size than z.
+    """
+    arriving, leaving = thinned(grad_out), thinned(grad_in)
+    if arriving is None or leaving is None or not len(arriving) == len(leaving) == len(values):
+        return None
+    wide = values.double() if values.dtype == torch.float64 else values.float()
+    places = ((wide + INPUT_REACH) * (INPUT_BINS / (2 * INPUT_REACH))).floor()
+    places = places.nan_to_num(0.0).clamp(0, INPUT_BINS - 1).long()
+    seen = ~torch.isnan(wide)
+    valid = seen & _usable(arriving)
+    slope = torch.where(valid, leaving / arriving, 0.0)
+    columns = [part.to(torch.float32) for part in (seen, slope, valid)]
+    sums = [
+        torch.zeros(INPUT_BINS, device=values.device).scatter_add_(0, places, column)
+        for column in columns
+    ]
+    return InputSlots(len(values), *[reducer.vector(one) for one in sums])
+
+
 def _slopes(grad_in: Tensor, grad_out: Tensor) -> tuple[Tensor, Tensor]:
     """Return |grad_in / grad_out| (0 where not usable) and where it is usable."""
-    size = grad_out.abs()
-    valid = size >= _floor(grad_out.dtype)
-    return (grad_in.abs() / size).masked_fill_(~valid, 0.0), valid
+    valid = _usable(grad_out)
+    return (grad_in.abs() / grad_out.abs()).masked_fill_(~valid, 0.0), valid
+
+
+def _usable(grad_out: Tensor) -> Tensor:
+    """Return which entries of an incoming gradient can be divided by."""
+    return grad_out.abs() >= _floor(grad_out.dtype)
 
 
 def _floor(dtype: torch.dtype) -> float:

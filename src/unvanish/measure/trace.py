@@ -21,7 +21,15 @@ from torch import Tensor, nn
 
 from unvanish.errors import NoSignalError
 from unvanish.i18n import _
-from unvanish.measure import assemble, derivatives, nonfinite, predictions, structure
+from unvanish.measure import (
+    assemble,
+    derivatives,
+    inputs,
+    nonfinite,
+    predictions,
+    structure,
+    wiring,
+)
 from unvanish.measure.attention import HeadSlots, queue_attention
 from unvanish.measure.calls import CallLog, ModuleCall
 from unvanish.measure.dynamo import uncompiled, uncompiled_itself
@@ -51,9 +59,11 @@ class TraceOptions:
     """What to measure beside the signal itself."""
 
     probes: int = 1  # random cotangents at the network's output, on a replay; 0: none
+    spectrum: int = 0  # products with the network's Jacobian, on a replay; 0: no spectrum
     open_fused: bool = True  # open fused recurrent layers on a replay
+    inputs: bool = True  # of activations: histograms
     predict: bool = True  # read off the network what theory needs to predict its gains
-    keep_ops: bool = True  # keep every edge of the graph in the trace
+    keep_ops: bool = True  # keep every edge of the graph, and the graph itself, in the trace
     parameters: frozenset[int] = frozenset()  # ids of tensors known to be parameters
 
 
@@ -129,6 +139,8 @@ class BackwardTracer:
         """Read off the nodes, before the backward frees it, what rules ask for."""
         graph, nodes = self.measured.graph, self.measured.nodes
         try:
+            if self.options.inputs:
+                self.measured.inputs = inputs.find(graph, nodes, self.measured.vertex)
             self.head = read_head(graph, nodes)
             self.attention = queue_attention(graph, nodes, self.reducer)
         except Exception as error:  # reading more than the signal must never cost the signal
@@ -318,7 +330,7 @@ class PendingTrace:
         Call it after the user's backward and before the optimiser's step. What cannot be replayed
         is noted, never raised.
         """
-        self._replayed = replay(self._tracer, self.models)
+        self._replayed = replay(self._tracer)
 
     # --- the one transfer ----------------------------------------------------------------------
 
@@ -365,6 +377,7 @@ class PendingTrace:
             recurrences=assemble.recurrences(numbers, names, opened),
             parameters=self._parameter_signals(values, updates or {}),
             probe=self._replayed.probe(values),
+            spectrum=self._replayed.spectrum,
             nonfinite=self._nonfinite(numbers, names),
             op_count=len(tracer.measured.graph.ops),
             ops=tuple(gain for part in everything for gain in assemble.op_gains(part, names))
@@ -393,6 +406,8 @@ class PendingTrace:
                 for call, trial in self._replayed.trials
             ),
             predictions=self._predictions(numbers, values),
+            inputs=inputs.records(numbers, names),
+            graph=wiring.op_graph(numbers, names, opened) if tracer.options.keep_ops else None,
             taken=self._step_gradient(values, updates or {}, opened_for),
         )
 

@@ -34,7 +34,7 @@ class Sampler:
         self._lane = lane
         self._model = model
         self._replay = replay
-        self._log = CallLog(keep_inputs=replay)
+        self._log = CallLog(keep_inputs=replay, samples=replay)
         self._kept: Pass | None = None
 
     def arm(self) -> None:
@@ -59,6 +59,7 @@ class Sampler:
         options = TraceOptions(
             probes=TraceOptions().probes if self._replay else 0,
             open_fused=self._replay,
+            inputs=self._replay,
             keep_ops=self._replay,
             parameters=frozenset(parameters),
         )

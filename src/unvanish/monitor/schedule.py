@@ -45,3 +45,4 @@ class WatchOptions:
     probe: bool  # random signals sent backward, on a replay of the sampled batches
     steps: int | None = None  # end the script after so many steps of one optimiser
     store: Path | None = None  # where the run is written while it goes on; None: nowhere
+    spectrum: bool = False  # of the Jacobian, at the steps of `schedule.at`; without, at the first

@@ -59,6 +59,7 @@ class Session:
         self.watcher = Watcher(
             options.schedule,
             probe=options.probe,
+            spectrum=options.spectrum,
             limit=options.steps,
             say=say,
             sampled=self._sampled,

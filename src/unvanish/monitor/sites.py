@@ -56,6 +56,14 @@ class Sites:
             return False
         return owners is None or any(self._expected(lane, passes) for lane in owners)
 
+    def named(self, site: int) -> bool:
+        """Whether the pass that begins at `site` is of a step that was asked for by its number.
+
+        Where none was, that is the first.
+        """
+        steps = {lane.step for lane in self.owners(site)} or {0}
+        return not steps.isdisjoint(self._schedule.at or {0})
+
     def traced(self, site: int) -> None:
         """Remember that a pass from `site` was traced, whoever will claim it."""
         self._curious = False

@@ -22,6 +22,7 @@ from unvanish.errors import NoSignalError
 from unvanish.i18n import _
 from unvanish.measure import BackwardTracer, CallLog, NameBook, TraceOptions
 from unvanish.measure.names import unwrapped
+from unvanish.measure.spectrum import SAMPLED
 from unvanish.monitor import optimizers
 from unvanish.monitor.closing import Pass
 from unvanish.monitor.lane import Lane
@@ -77,8 +78,12 @@ class Watcher:
         limit: int | None,
         say: Callable[[str], None],
         sampled: Callable[[], None],
+        spectrum: bool = False,
     ) -> None:
         """`say` prints a line, `sampled` is called when a sampled step is complete.
+
+        `spectrum`: also that of the Jacobian, at the steps that the schedule names (none: the
+        first).
 
         `limit` ends a script that has no optimiser after so many backward passes.
         """
@@ -94,6 +99,7 @@ class Watcher:
         self._sampled = sampled
         self._begin_ledger()
         self._probe = probe
+        self._spectrum = spectrum
         self._limit = limit
         self._say = say
         self._log_mark = 0  # calls before it were there when the last backward ended
@@ -236,6 +242,7 @@ class Watcher:
             return None
         options = TraceOptions(
             probes=TraceOptions().probes if self._probe else 0,
+            spectrum=SAMPLED if self._spectrum and self._sites.named(one.site) else 0,
             parameters=self.ledger.optimised() or frozenset(),
         )
         try:

@@ -22,7 +22,10 @@ def explanation(picture: str) -> Explanation:
         "waterfall": _waterfall,
         "levels": _levels,
         "heatmap": _heatmap,
+        "network": _network,
         "slopes": _slopes,
+        "activations": _activations,
+        "spectrum": _spectrum,
         "loss": _loss,
         "recurrence": _recurrence,
         "forward": _forward,
@@ -95,6 +98,33 @@ def _heatmap() -> Explanation:
     )
 
 
+def _network() -> Explanation:
+    return Explanation(
+        _("The network, coloured by level"),
+        _("What feeds what, from the input to the loss, and where the gradient is lost."),
+        (
+            _(
+                "A square is a module, or an op outside of any; a line leads from it to what takes"
+                " its output. The menu opens the modules within modules, down to every op. Where"
+                " there are very many, neighbours share a square. In a recurrent network all time"
+                " steps of a module do, and the line back is its next step."
+            ),
+            _(
+                "The colour is the level of the gradient at the output: white as at the network's"
+                " output, blue where less is left, red where it has grown; a full colour is a"
+                " thousand times or more. The thicker a line, the more of the gradient of what it"
+                " starts from comes back along it. The main path, which the other pictures follow,"
+                " runs along the middle."
+            ),
+            _(
+                "Healthy: pale all the way. Blue toward the left vanishes, red explodes. One blue"
+                " branch beside a pale one is a branch that hardly counts, as in a residual"
+                " network whose blocks are scaled down."
+            ),
+        ),
+    )
+
+
 def _slopes() -> Explanation:
     return Explanation(
         _("Slope and saturation of the activations"),
@@ -115,6 +145,59 @@ def _slopes() -> Explanation:
     )
 
 
+def _activations() -> Explanation:
+    return Explanation(
+        _("Where the inputs of the activations fall"),
+        _("The slope of each activation, and under it how its input z is spread."),
+        (
+            _(
+                "Above: the slope φ'(z), which the chain rule multiplies by: from the formula of"
+                " the activation as a line, and as circles what the backward pass gave. In the"
+                " shaded range a unit is saturated: its slope is below 0.07 of the steepest. The"
+                " sigmoid's is |z| > 4."
+            ),
+            _(
+                "Below: for every layer, how many of its inputs z fall where, over units and"
+                " samples. Of more than four layers each is a row, the first at the bottom, and the"
+                " darker, the more. The outermost bins also hold all that lies beyond. Some"
+                " thousand inputs of a layer are looked at, evenly spaced."
+            ),
+            _(
+                "Healthy: most inputs fall where the slope is steep. A layer whose inputs lie in"
+                " the shaded range passes nearly nothing back. Inputs that are all alike and near"
+                " 0 use the activation as a straight line only."
+            ),
+        ),
+    )
+
+
+def _spectrum() -> Explanation:
+    return Explanation(
+        _("Singular values from input to output"),
+        _("By how much the network stretches or shrinks each direction of its input."),
+        (
+            _(
+                "A small change of the input, in each of some directions, changes the output by"
+                " the singular values of the network's derivative (its Jacobian). The gradient is"
+                " multiplied by the same numbers on its way back. They are sorted, the greatest"
+                " first; the scale counts powers of ten, and the dashed line is 1."
+            ),
+            _(
+                "Healthy: a flat line near 1, so that no direction is lost and none takes over"
+                " (dynamical isometry). A line far below vanishes, one far above explodes. A steep"
+                " line is the third case: its mean may be 1, which is all that a gradient's size"
+                " tells, and yet most directions are lost."
+            ),
+            _(
+                "Where there are few they are computed one by one, for each sample, and the band"
+                " shows how samples differ. Where there are many, products with random vectors give"
+                " their distribution: the ends are the least certain. Tokens have no derivative:"
+                " there the input is their embedding."
+            ),
+        ),
+    )
+
+
 def _loss() -> Explanation:
     return Explanation(
         _("The loss, and the sampled steps"),
@@ -123,7 +206,8 @@ def _loss() -> Explanation:
             _(
                 "The line is the loss of every step, the dots are the steps whose backward pass"
                 " was measured. Diamonds are steps that a gradient scaler skipped; crosses are"
-                " losses that are not finite."
+                " losses that are not finite. Stars are incidents (a spike, the first value that"
+                " was not finite), triangles the alarms that were raised while it ran."
             ),
             _(
                 "A loss that does not fall though the signal is healthy has another cause: the"

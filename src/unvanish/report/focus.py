@@ -12,6 +12,7 @@ from unvanish.i18n import _
 from unvanish.records import (
     Diagnosis,
     Finding,
+    Incident,
     ModelDiagnosis,
     ModelRun,
     OptimizerFacts,
@@ -45,6 +46,8 @@ class Focus:
     run: ModelRun
     diagnosis: ModelDiagnosis
     trace: Trace | None
+    incidents: tuple[Incident, ...] = ()  # while it ran
+    alarms: tuple[Finding, ...] = ()
 
     @property
     def gravest(self) -> Finding | None:
@@ -70,6 +73,8 @@ def models(diagnosis: Diagnosis) -> list[Focus]:
             run,
             verdict := judged.get(run.name, ModelDiagnosis(run.name, *unjudged, ())),
             trace_of(run, verdict.findings[0] if verdict.findings else None),
+            tuple(one for one in diagnosis.run.incidents if one.model in ("", run.name)),
+            tuple(one for one in diagnosis.run.alarms if one.model in ("", run.name)),
         )
         for run in diagnosis.run.models
     ]

@@ -23,6 +23,7 @@ def render_image(figure: go.Figure, kind: str, width: int = 900, scale: float = 
     Raises DependencyError where the drawing engine (kaleido) or a Chrome or Chromium is missing.
     """
     shown = theme.alone(figure)
+    shown.layout.updatemenus = ()  # nobody can open a menu there
     pixels = scale if kind == "png" else 1
     remedy = _("Install unvanish[static] and a Chrome or Chromium.")
     try:

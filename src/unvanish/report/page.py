@@ -24,12 +24,13 @@ from unvanish import figures, i18n, words
 from unvanish._version import __version__
 from unvanish.i18n import _
 from unvanish.records import Diagnosis, Trace
-from unvanish.report import focus, layers, pictures
+from unvanish.report import focus, incidents, layers, pictures
 from unvanish.report.explain import Explanation, explanation
 from unvanish.report.focus import Focus
 from unvanish.report.layers import Fold, Row
 from unvanish.report.templating import environment
 
+INCIDENTS = 50  # told of
 ROOM = 40  # lines of the folded table of layers
 
 
@@ -67,6 +68,7 @@ def render_page(diagnosis: Diagnosis) -> str:
             sections=sections,
             sentence=focus.sentence(diagnosis),
             degradations=focus.degradations(diagnosis),
+            incidents=[incidents.describe(one) for one in diagnosis.run.incidents[:INCIDENTS]],
             severity=focus.severity(diagnosis),
             language={"zh": "zh-CN"}.get(i18n.current(), "en"),
             version=__version__,

@@ -19,7 +19,10 @@ PICTURES = (
     "waterfall",
     "levels",
     "heatmap",
+    "network",
     "slopes",
+    "activations",
+    "spectrum",
     "recurrence",
     "loss",
     "parameters",
@@ -79,7 +82,7 @@ def draw(name: str, one: Focus) -> go.Figure | None:
 
     trace = one.trace
     if name == "loss":
-        return figures.loss(one.run.steps)
+        return figures.loss(one.run.steps, one.incidents, one.alarms)
     if trace is None:
         return None
     match name:
@@ -90,8 +93,14 @@ def draw(name: str, one: Focus) -> go.Figure | None:
             return figures.levels(one.run.traces, trace)
         case "heatmap":
             return figures.heatmap(one.run.traces, trace)
+        case "network":
+            return figures.network(trace)
         case "slopes":
             return figures.slopes(trace)
+        case "activations":
+            return figures.activations(trace)
+        case "spectrum":
+            return figures.spectrum(trace)
         case "recurrence":
             return figures.recurrence(trace.recurrences)
         case "parameters":

@@ -6,6 +6,7 @@
   const dark = window.matchMedia("(prefers-color-scheme: dark)");
   const plots = Array.from(document.querySelectorAll(".plot"));
   const figures = new Map();
+  const chosen = new Map(); // by id of a plot: the number of its view
   const BRIGHTER = { "#0072B2": "#3D9BE0", "#D55E00": "#EE7A22" }; // lines on a dark page
   let printing = false;
 
@@ -25,8 +26,36 @@
     return { tickvals: keep(axis.tickvals), ticktext: keep(axis.ticktext) };
   }
 
-  function layoutFor(figure, width) {
-    const layout = structuredClone(figure.layout);
+  // A figure with several views comes with a menu of Plotly's, which knows neither the dark nor a
+  // phone. The page has a <select> instead, and remembers what was chosen when it draws again.
+  function viewOf(plot) {
+    const menu = (figures.get(plot.id).layout.updatemenus || [])[0];
+    return menu ? menu.buttons[chosen.get(plot.id) ?? menu.active ?? 0].args : [{}, {}];
+  }
+
+  function addMenu(plot) {
+    const menu = (figures.get(plot.id).layout.updatemenus || [])[0];
+    if (!menu) return;
+    const select = document.createElement("select");
+    select.className = "view";
+    select.setAttribute("aria-label", plot.getAttribute("aria-label"));
+    menu.buttons.forEach((button, index) => select.add(new Option(button.label, index)));
+    select.value = String(menu.active ?? 0);
+    select.addEventListener("change", () => {
+      chosen.set(plot.id, Number(select.value));
+      draw(plot);
+    });
+    plot.before(select);
+  }
+
+  function layoutFor(plot, width) {
+    const layout = structuredClone(figures.get(plot.id).layout);
+    delete layout.updatemenus;
+    for (const [path, value] of Object.entries(viewOf(plot)[1])) {
+      const keys = path.split(".");
+      const last = keys.pop();
+      keys.reduce((part, key) => (part[key] ??= {}), layout)[last] = structuredClone(value);
+    }
     const [ink, grid, surface] = printing
       ? ["#000000", "rgba(0,0,0,0.15)", "#ffffff"] // the page's own print colours come too late
       : ["--fg", "--grid", "--surface"].map(variable);
@@ -54,8 +83,12 @@
     return layout;
   }
 
-  function dataFor(figure) {
-    const data = structuredClone(figure.data);
+  // The traces of the chosen view, in the colours of the page.
+  function dataFor(plot) {
+    const visible = viewOf(plot)[0].visible;
+    const data = structuredClone(figures.get(plot.id).data)
+      .filter((_, index) => !visible || visible[index]);
+    for (const trace of data) delete trace.visible;
     if (dark.matches && !printing) {
       for (const trace of data) {
         for (const part of [trace.line, trace.marker, trace.marker && trace.marker.line]) {
@@ -66,8 +99,15 @@
     return data;
   }
 
+  // Squares of neighbouring ranks must not touch where the page is narrow.
+  function keepApart(data, range, width) {
+    const room = Math.max(3, 0.8 * (width - 150) / (range[1] - range[0]));
+    for (const trace of data) {
+      if (trace.marker && trace.marker.size) trace.marker.size = Math.min(trace.marker.size, room);
+    }
+  }
+
   function draw(plot) {
-    const figure = figures.get(plot.id);
     const width = printing ? 680 : plot.clientWidth;
     const config = {
       displaylogo: false,
@@ -75,9 +115,11 @@
       modeBarButtons: [["toImage"], ["zoom2d", "pan2d"], ["zoomIn2d", "zoomOut2d", "resetScale2d"]],
       toImageButtonOptions: { format: "svg", filename: plot.id },
     };
-    const layout = layoutFor(figure, width);
+    const layout = layoutFor(plot, width);
     layout.height = plot.clientHeight;
-    return Plotly.react(plot, dataFor(figure), layout, config);
+    const data = dataFor(plot);
+    if (plot.dataset.picture === "network") keepApart(data, layout.xaxis.range, width);
+    return Plotly.react(plot, data, layout, config);
   }
 
   function drawAll() {
@@ -102,11 +144,13 @@
     return '"' + (/^[=+\-@]/.test(text) ? "'" : "") + text.replace(/"/g, '""') + '"';
   }
 
-  // All points of a figure, a line each: the numbers that are drawn, and what hovering says.
-  function csv(figure) {
+  // All points of a figure, a line each: the numbers that are drawn, and what hovering says. Lines
+  // that nothing is said of only join others.
+  function csv(plot) {
     const lines = [["series", "x", "y", "value", "text"].join(",")];
     const push = (...cells) => lines.push(cells.map(cell).join(","));
-    for (const trace of figure.data) {
+    for (const trace of dataFor(plot)) {
+      if (trace.hoverinfo === "skip") continue;
       const name = trace.name || "";
       const pick = (list, ...at) => at.reduce((found, i) => (found ? found[i] : null), list);
       if (trace.z) {
@@ -125,7 +169,7 @@
 
   for (const button of document.querySelectorAll("button.data")) {
     button.addEventListener("click", () => {
-      const blob = new Blob(["\ufeff", csv(figures.get(button.dataset.of))], { type: "text/csv" });
+      const blob = new Blob(["\ufeff", csv(document.getElementById(button.dataset.of))], { type: "text/csv" });
       const link = document.createElement("a");
       link.href = URL.createObjectURL(blob);
       link.download = button.dataset.of + ".csv";
@@ -136,6 +180,7 @@
 
   for (const plot of plots) {
     figures.set(plot.id, JSON.parse(document.getElementById(plot.id + "-data").textContent));
+    addMenu(plot);
   }
   let last = document.body.clientWidth;
   let waiting = 0;
