@@ -57,5 +57,5 @@ def test_every_activation_can_be_drawn(name: str) -> None:
     assert (len(heat.z), len(heat.z[0])) == (len(shown.sigma_b), len(shown.sigma_w))
     markers = phase.data[-1]
     assert list(markers.x) == [setting.sigma_w for setting in theory.settings]
-    slope = figures.slope_picture(named(name), theory)
+    slope = figures.slope_picture(named(name), theory.q)
     assert [trace.name for trace in slope.data] == ["φ(z)", "φ'(z)"]

@@ -28,6 +28,7 @@ COMMANDS: dict[str, str] = {
     "runs": "runs",
     "compare": "compare",
     "tail": "tail",
+    "serve": "serve",
     "demo": "demo",
 }
 

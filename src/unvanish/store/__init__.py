@@ -4,6 +4,7 @@
     schema.py     the tables of the database, and migrations
     database.py   the store in use: one SQLite file, `runs.db`
     files.py      one run in a file of its own, `<id>.run`
+    fixes.py      results of `unvanish fix`, `<id>.fix`
     directory.py  both together: saving, finding, listing
     identity.py   names of runs
 
@@ -19,6 +20,7 @@ from unvanish.store.database import NAME as DATABASE
 from unvanish.store.database import Database
 from unvanish.store.directory import begin, database_of, load, runs, save
 from unvanish.store.files import SUFFIX
+from unvanish.store.fixes import fixes, load_fix, save_fix
 from unvanish.store.identity import new_id
 
 __all__ = [
@@ -32,8 +34,11 @@ __all__ = [
     "RunWriter",
     "begin",
     "database_of",
+    "fixes",
     "load",
+    "load_fix",
     "new_id",
     "runs",
     "save",
+    "save_fix",
 ]

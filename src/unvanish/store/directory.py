@@ -22,7 +22,7 @@ def save(run: Run, directory: Path) -> Path:
     Raises StorageError if neither can be written, UsageError for an unusable id.
     """
     files.check_id(run.id)
-    _make(directory)
+    make(directory)
     try:
         Database(directory).save(run)
     except (StorageError, NotOurFileError):
@@ -36,7 +36,7 @@ def begin(run: Run, directory: Path, patience: float = PATIENCE) -> RunWriter:
     `patience` is how long each addition may wait for another process that writes, in seconds.
     """
     files.check_id(run.id)
-    _make(directory)
+    make(directory)
     return Database(directory, patience).begin(run)
 
 
@@ -133,7 +133,7 @@ def _list(ids: Iterable[str], most: int = 5) -> str:
     return ", ".join(names[:most]) + (", …" if len(names) > most else "")
 
 
-def _make(directory: Path) -> None:
+def make(directory: Path) -> None:
     """Make `directory` with a .gitignore of its own: runs are not for version control."""
     with storage_errors(directory):
         if directory.is_dir():

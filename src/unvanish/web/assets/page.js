@@ -1,0 +1,131 @@
+// What the live page does in the browser: fits figures, keeps the address, says when the server
+// is gone. Everything else is computed by the server.
+window.dash_clientside = window.dash_clientside || {};
+window.dash_clientside.unvanish = (function () {
+  "use strict";
+  const figures = new Map(); // name -> figure, as the server sent it
+  const again = { noUpdate: () => window.dash_clientside.no_update };
+
+  // A figure in the colours and at the width of the page.
+  function fit(figure, id) {
+    if (!figure) return [again.noUpdate(), again.noUpdate()];
+    const place = document.getElementById(id.picture + "-plot");
+    const width = place ? place.clientWidth : 640;
+    if (width === 0) return [again.noUpdate(), again.noUpdate()]; // hidden
+    figures.set(id.picture, figure);
+    const layout = unvanishFit.layoutFor(figure, width, false);
+    // The same figure with other numbers: what was zoomed stays zoomed.
+    layout.uirevision = id.picture;
+    return [{ data: unvanishFit.dataFor(figure, false), layout }, unvanishFit.config(id.picture, width)];
+  }
+
+  // A slider and its field hold the same number; whichever was moved tells the other.
+  function pair(field, slider) {
+    const moved = window.dash_clientside.callback_context.triggered_id || "";
+    if (moved.endsWith("-slider")) return [Number(slider), again.noUpdate()];
+    return [again.noUpdate(), field === null || field === undefined ? again.noUpdate() : field];
+  }
+
+  // The address says what the controls say, without a new entry in the history.
+  function keepAddress(query) {
+    if (typeof query === "string" && window.location.search !== query) {
+      window.history.replaceState(window.history.state, "", window.location.pathname + query);
+      const language = document.getElementById("language");
+      if (language) language.href = language.pathname + query;
+    }
+    return again.noUpdate();
+  }
+
+  // Which neuron is looked at by itself, and what its sliders say.
+  function pick(neuron, own, weight, bias) {
+    const pair = (own || {})[neuron] || [weight, bias];
+    return [pair[0], pair[1], Number(neuron) === 0];
+  }
+
+  // A neuron with a weight and a bias of its own.
+  function ownPair(weight, bias, _clicks, neuron, own, allWeight, allBias) {
+    const known = own || {};
+    if (Number(neuron) === 0) return again.noUpdate();
+    if (window.dash_clientside.callback_context.triggered_id === "chain-own-reset") {
+      const rest = Object.assign({}, known);
+      delete rest[neuron];
+      return rest;
+    }
+    const now = known[neuron] || [allWeight, allBias];
+    if (weight === null || bias === null || (now[0] === weight && now[1] === bias)) {
+      return again.noUpdate();
+    }
+    return Object.assign({}, known, { [neuron]: [weight, bias] });
+  }
+
+  // The training goes on: by one step, or as long as it plays.
+  function advance(_ticks, _plays, _ones, step, paused, words) {
+    const by = window.dash_clientside.callback_context.triggered_id;
+    const now = Number(step || 0);
+    if (by === "chain-one") return [Math.min(500, now + 1), true, words[0]];
+    if (by === "chain-play") return [now >= 500 ? 0 : again.noUpdate(), !paused, words[paused ? 1 : 0]];
+    const next = Math.min(500, now + (now < 10 ? 1 : 5));
+    return [next, next >= 500, words[next >= 500 ? 0 : 1]];
+  }
+
+  document.addEventListener("change", (event) => {
+    const name = event.target.dataset && event.target.dataset.choice;
+    if (name) window.dash_clientside.set_props(name, { data: event.target.value });
+  });
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest && event.target.closest("button.data");
+    if (button && figures.has(button.dataset.of)) {
+      unvanishFit.download(button.dataset.of, figures.get(button.dataset.of));
+    }
+  });
+
+  let last = 0;
+  let waiting = 0;
+  function refit() {
+    for (const [name, figure] of figures) {
+      const id = { picture: name };
+      if (document.getElementById(name + "-plot")) {
+        window.dash_clientside.set_props(id, { data: Object.assign({}, figure) });
+      }
+    }
+  }
+  window.addEventListener("resize", () => {
+    if (document.body.clientWidth === last) return;
+    last = document.body.clientWidth;
+    clearTimeout(waiting);
+    waiting = setTimeout(refit, 120);
+  });
+  unvanishFit.dark.addEventListener("change", refit);
+
+  // Asks every second whether the server is there. The page stays as it is while it is not.
+  let lost = false;
+  async function ask() {
+    const banner = document.getElementById("connection");
+    let answer = null;
+    try {
+      const response = await fetch("/alive", { cache: "no-store" });
+      answer = response.ok ? await response.text() : null;
+    } catch (error) {
+      answer = null;
+    }
+    if (answer === null) {
+      lost = true;
+      banner.textContent = banner.dataset.lost;
+      banner.className = "lost";
+    } else if (lost) {
+      lost = false;
+      banner.textContent = banner.dataset.back;
+      banner.className = "back";
+      banner.dataset.instance = answer;
+      window.dash_clientside.set_props("revived", { data: Date.now() });
+      setTimeout(() => { if (!lost) { banner.textContent = ""; banner.className = ""; } }, 4000);
+    }
+    setTimeout(ask, 1000);
+  }
+  document.addEventListener("DOMContentLoaded", () => {
+    last = document.body.clientWidth;
+    setTimeout(ask, 1000);
+  });
+
+  return { fit, pair, keep_address: keepAddress, pick, own: ownPair, advance };
+})();

@@ -1,0 +1,384 @@
+"""The theory explorer: what an activation does to signals in wide plain networks."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+from dash import Dash, Input, Output, dcc, html, no_update
+
+from unvanish import i18n, words
+from unvanish.errors import UnvanishError
+from unvanish.figures import theory as figures
+from unvanish.i18n import _
+from unvanish.meanfield import Activation
+from unvanish.meanfield.catalogue import NAMES, named
+from unvanish.meanfield.depth import propagate
+from unvanish.meanfield.facade import Theory
+from unvanish.meanfield.facade import theory as theory_of
+from unvanish.meanfield.formula import FUNCTIONS, LONGEST, formula
+from unvanish.meanfield.maps import FixedPoint, Layer, fixed_point
+from unvanish.report.explain import Explanation
+from unvanish.report.theory import phase_name, settings_rows
+from unvanish.web import address, controls, parts
+from unvanish.web.shell import View
+from unvanish.web.site import Site
+
+SIGMA_W = address.Range(0.05, 12.0, 0.05, 1.5)
+SIGMA_B = address.Range(0.0, 3.0, 0.05, 0.1)
+DEPTH = address.Range(1, 200, 1, 20)
+FORMULA = "formula"  # the choice that is no name
+PICTURES = ("slope", "phase", "lengths", "correlations")
+
+
+def view(site: Site, prefix: str) -> View:
+    """Return the view: `?activation=tanh&sw=1.5&sb=0.1&depth=20`, or `?formula=…`."""
+
+    def show(search: str) -> Any:
+        query = address.parse(search)
+        text = query.get("formula", "")
+        name = FORMULA if text else query.get("activation", "tanh")
+        _activation(name, text)
+        return _page(
+            name,
+            text,
+            SIGMA_W.check("sw", query.get("sw", SIGMA_W.default)),
+            SIGMA_B.check("sb", query.get("sb", SIGMA_B.default)),
+            DEPTH.whole("depth", query.get("depth", DEPTH.default)),
+        )
+
+    return show
+
+
+def register(app: Dash, site: Site, prefix: str) -> None:
+    """Compute whenever a control is moved."""
+
+    @app.callback(
+        output={
+            **{name: Output({"picture": f"theory-{name}"}, "data") for name in PICTURES},
+            "facts": Output("theory-facts", "children"),
+            "table": Output("theory-table", "children"),
+            "problem": Output("theory-problem", "children"),
+            "now": Output("theory-now", "data"),
+            "query": Output("theory-query", "data"),
+        },
+        inputs={
+            "name": Input("theory-activation", "data"),
+            "text": Input("theory-formula", "value"),
+            "sigma_w": Input("theory-sigma-w", "value"),
+            "sigma_b": Input("theory-sigma-b", "value"),
+            "depth": Input("theory-depth", "value"),
+            "revived": Input("revived", "data"),
+        },
+    )
+    def compute(
+        name: str,
+        text: str | None,
+        sigma_w: Any,
+        sigma_b: Any,
+        depth: Any,
+        revived: object,
+    ) -> dict[str, Any]:
+        try:
+            return _answer(
+                name,
+                text or "",
+                SIGMA_W.check("σ_w", sigma_w),
+                SIGMA_B.check("σ_b", sigma_b),
+                DEPTH.whole(_("depth"), depth),
+            )
+        except UnvanishError as error:
+            keys = (*PICTURES, "facts", "table", "now", "query")
+            return {**dict.fromkeys(keys, no_update), "problem": parts.problem(error)}
+
+    @app.callback(
+        Output({"picture": "theory-depth"}, "data"),
+        Input("theory-now", "data"),
+        prevent_initial_call=True,
+    )
+    def deepen(now: dict[str, Any] | None) -> Any:
+        """Draw the depth scale after the others: it asks for many fixed points."""
+        if not now:
+            return no_update
+        activation = _activation(now["name"], now["text"])
+        grid, depths = _depths(activation, now["sigma_b"], now["widest"])
+        return parts.plain(
+            figures.depth_picture(grid, depths, now["sigma_w"], float(now["trainable"]))
+        )
+
+
+def _activation(name: str, text: str) -> Activation:
+    """Return the activation of a name or a typed formula. Raises UsageError, UnknownNameError."""
+    if name != FORMULA:
+        return named(name[:LONGEST])
+    return formula(text if text.strip() else "z")
+
+
+@lru_cache(maxsize=64)
+def _theory(activation: Activation, language: str) -> Theory:
+    """Return the theory of an activation; its sentences are in one language."""
+    return theory_of(activation)
+
+
+@lru_cache(maxsize=32)
+def _background(activation: Activation, language: str) -> tuple[dict[str, Any], float]:
+    """Return the phase diagram without the reader's own point, and its greatest σ_w."""
+    settings = _theory(activation, language).settings
+    shown = figures.phases(activation, settings)
+    return parts.plain(figures.phase_picture(shown, settings)), shown.sigma_w[-1]
+
+
+@lru_cache(maxsize=128)
+def _depths(activation: Activation, sigma_b: float, widest: float) -> Any:
+    return figures.depth_scale(activation, sigma_b, widest)
+
+
+@lru_cache(maxsize=32)
+def _slope(activation: Activation, q: float, language: str) -> dict[str, Any]:
+    return parts.plain(figures.slope_picture(activation, q))
+
+
+def _answer(name: str, text: str, sigma_w: float, sigma_b: float, depth: int) -> dict[str, Any]:
+    activation, language = _activation(name, text), i18n.current()
+    theory = _theory(activation, language)
+    layer = Layer(activation, sigma_w, sigma_b)
+    point = fixed_point(layer)
+    background, widest = _background(activation, language)
+    return {
+        "slope": _slope(activation, point.q if 0.0 < point.q < 1e4 else 1.0, language),
+        "phase": _with_point(background, sigma_w, sigma_b, point),
+        "lengths": parts.plain(
+            figures.map_picture(
+                figures.length_map(layer, point), _("The length map"), "q", _("q a layer later")
+            )
+        ),
+        "correlations": parts.plain(
+            figures.map_picture(
+                figures.correlation_map(layer, point),
+                _("The correlation map"),
+                "c",
+                _("c a layer later"),
+            )
+        ),
+        "facts": _facts(theory, layer, point, depth),
+        "table": _settings(theory),
+        "problem": None,
+        "now": {
+            "activation": activation.name,
+            "name": name,
+            "text": text,
+            "sigma_w": sigma_w,
+            "sigma_b": sigma_b,
+            "widest": max(widest, sigma_w),
+            "trainable": str(point.trainable_depth),
+        },
+        "query": _query(name, text, sigma_w, sigma_b, depth),
+    }
+
+
+def _with_point(
+    background: dict[str, Any], sigma_w: float, sigma_b: float, point: FixedPoint
+) -> dict[str, Any]:
+    """Return the phase diagram with the reader's own point on it."""
+    gain = words.times(figures.gain_log10(point))
+    layout = background["layout"]
+    widest = max(layout["xaxis"]["range"][1], 1.03 * sigma_w)
+    highest = max(layout["yaxis"]["range"][1], 1.03 * sigma_b)
+    return {
+        "data": [*background["data"], figures.own_point(sigma_w, sigma_b, gain)],
+        "layout": {
+            **layout,
+            "xaxis": {**layout["xaxis"], "range": [0.0, widest]},
+            "yaxis": {**layout["yaxis"], "range": [layout["yaxis"]["range"][0], highest]},
+        },
+    }
+
+
+def _facts(theory: Theory, layer: Layer, point: FixedPoint, depth: int) -> Any:
+    profile = propagate(layer, depth)
+    gains = theory.gains
+    gain = figures.gain_log10(point)
+
+    def plain(value: float) -> Any:
+        return parts.number(value, words.quantity(value))
+
+    return [
+        html.P(theory.critical.statement, className="account"),
+        parts.facts(
+            (
+                (_("gain, forward"), plain(gains.forward)),
+                (_("gain, backward"), plain(gains.backward)),
+                (_("gain, centred"), plain(gains.centred)),
+                (
+                    _("greatest slope"),
+                    plain(theory.slope_supremum) if theory.slope_supremum is not None else None,
+                ),
+                (_("phase"), phase_name(point.phase)),
+                (_("length q*"), plain(point.q)),
+                ("χ₁", plain(point.chi_1)),
+                ("χ∥", plain(point.chi_parallel)),
+                (_("correlation c*"), plain(point.correlation)),
+                (_("gradient, a layer"), parts.number(gain, words.times(gain))),
+                (
+                    _("gradient, {depth} layers").format(depth=depth),
+                    parts.number(profile.gain_log10, words.times(profile.gain_log10)),
+                ),
+                (
+                    _("two inputs after {depth} layers").format(depth=depth),
+                    parts.number(profile.correlation, f"c = {profile.correlation:.2f}"),
+                ),
+                (_("depth scale ξ_c"), plain(point.xi_c)),
+                (_("trains to about 6 ξ_c"), plain(point.trainable_depth)),
+            )
+        ),
+    ]
+
+
+def _settings(theory: Theory) -> Any:
+    heads, *rows = settings_rows(theory)
+    return [
+        html.H3(_("What usual choices lead to")),
+        parts.table(
+            heads,
+            rows,
+            "layers",
+            numbers=range(1, len(heads)),
+            label=_("What usual choices lead to"),
+        ),
+        html.Ul([html.Li(note) for note in theory.notes], className="notes"),
+    ]
+
+
+def _query(name: str, text: str, sigma_w: float, sigma_b: float, depth: int) -> str:
+    named_by: dict[str, object] = {"formula": text} if name == FORMULA else {"activation": name}
+    numbers = (("sw", sigma_w, SIGMA_W), ("sb", sigma_b, SIGMA_B), ("depth", depth, DEPTH))
+    moved = {key: value for key, value, bounds in numbers if value != bounds.default}
+    return address.write({**named_by, **moved})
+
+
+# --- the page ------------------------------------------------------------------------------------
+
+
+def _page(name: str, text: str, sigma_w: float, sigma_b: float, depth: int) -> list[Any]:
+    names = [(FORMULA, _("a formula of your own"))] + [(each, each) for each in NAMES]
+    if name not in (FORMULA, *NAMES):
+        names.append((name, name))  # with parameters: leaky_relu(0.2)
+    told = _words()
+    return [
+        html.H1(_("The theory of an activation")),
+        html.P(
+            _(
+                "Mean-field theory of wide plain networks: weights of variance σ_w²/fan_in, biases"
+                " of variance σ_b². Gradients vanish in the ordered phase and grow in the chaotic."
+            ),
+            className="lead",
+        ),
+        dcc.Store(id="theory-now"),
+        *controls.addressed("theory"),
+        html.Div(
+            [
+                html.Section(
+                    [
+                        parts.choice("theory-activation", _("activation"), names, name),
+                        html.Div(
+                            [
+                                html.Label(_("formula of z"), htmlFor="theory-formula"),
+                                dcc.Input(
+                                    id="theory-formula",
+                                    type="text",
+                                    value=text,
+                                    maxLength=LONGEST,
+                                    debounce=0.4,
+                                    placeholder="z * sigmoid(1.7 * z)",
+                                    spellCheck=False,
+                                    autoComplete="off",
+                                ),
+                                html.Small(
+                                    _(
+                                        "z, numbers, + − * / **, {names}; choose “a formula” above"
+                                    ).format(names=", ".join([*FUNCTIONS, "max", "min"]))
+                                ),
+                            ],
+                            className="control",
+                        ),
+                        parts.slider("theory-sigma-w", _("weights, σ_w"), SIGMA_W, sigma_w),
+                        parts.slider("theory-sigma-b", _("biases, σ_b"), SIGMA_B, sigma_b),
+                        parts.slider("theory-depth", _("depth"), DEPTH, depth, whole=True),
+                        html.Div(id="theory-facts", className="facts"),
+                    ],
+                    className="controls",
+                    **{"aria-label": _("controls")},
+                ),
+                html.Div(
+                    [
+                        parts.empty("theory-problem"),
+                        *(
+                            parts.picture(
+                                f"theory-{key}", told[key], 440 if key == "phase" else 340
+                            )
+                            for key in ("phase", "depth", "slope", "lengths", "correlations")
+                        ),
+                        html.Div(id="theory-table"),
+                    ],
+                    className="shown",
+                ),
+            ],
+            className="explorer",
+        ),
+    ]
+
+
+def _words() -> dict[str, Explanation]:
+    return {
+        "slope": Explanation(
+            _("The activation and its slope"),
+            _("Grey: where most pre-activations lie, within ±√q*."),
+            (
+                _(
+                    "The gradient is multiplied by the slope at the pre-activation of every unit."
+                    " What counts is the slope within the grey band."
+                ),
+            ),
+        ),
+        "phase": Explanation(
+            _("Where gradients vanish and where they grow"),
+            _("Blue: each layer shrinks the gradient. Red: each lets it grow. Black: the border."),
+            (
+                _(
+                    "Colour is ½ log₁₀ χ₁ at the fixed point of the length map: the gain of the"
+                    " gradient's norm, a layer. On the critical line it is 1. Your choice of σ_w"
+                    " and σ_b is the star."
+                ),
+            ),
+        ),
+        "depth": Explanation(
+            _("How deep it trains"),
+            _("6 ξ_c, the greatest depth that plain networks were found to train, over σ_w."),
+            (
+                _(
+                    "ξ_c is the number of layers in which two inputs become e times more alike (or"
+                    " unlike). It is infinite at the critical line (Schoenholz et al. 2017)."
+                ),
+            ),
+        ),
+        "lengths": Explanation(
+            _("The length map"),
+            _("The variance q of the pre-activations, a layer later."),
+            (
+                _(
+                    "Where the curve crosses the dashed line, lengths settle. If it never does,"
+                    " they vanish or explode."
+                ),
+            ),
+        ),
+        "correlations": Explanation(
+            _("The correlation map"),
+            _("How alike two inputs are, a layer later."),
+            (
+                _(
+                    "At c = 1 two inputs are the same. If the curve lies above the dashed line all"
+                    " the way, all inputs become alike, and nothing can be told apart any more."
+                ),
+            ),
+        ),
+    }
