@@ -41,7 +41,7 @@ def problem(error: UnvanishError) -> Any:
 
 def empty(identity: str) -> Any:
     """Return the place where a view says what is wrong."""
-    return html.Div(id=identity)
+    return html.Div(id=identity, className="first")
 
 
 def slider(
@@ -113,7 +113,7 @@ def picture(
     figure: go.Figure | None = None,
     accounts: Sequence[str] = (),
 ) -> Any:
-    """Return the place of a picture; its data go to the store `{"picture": name}`.
+    """Return the place of a picture; its data go to the store `{"kind": "picture", "name": name}`.
 
     `accounts` are sentences that say what it shows; `NAME-says` is the place for one that changes.
     """
@@ -123,7 +123,7 @@ def picture(
             html.Figcaption(words_of_it.caption),
             html.Div(
                 dcc.Graph(
-                    id={"graph": name},
+                    id={"kind": "graph", "name": name},
                     style={"height": f"{height}px"},
                     figure={
                         "data": [],
@@ -138,7 +138,9 @@ def picture(
             ),
             html.P(id=f"{name}-says", className="account"),
             *(html.P(prose(account), className="account") for account in accounts),
-            dcc.Store(id={"picture": name}, data=None if figure is None else plain(figure)),
+            dcc.Store(
+                id={"kind": "picture", "name": name}, data=None if figure is None else plain(figure)
+            ),
             html.Details(
                 [
                     html.Summary(_("How to read this picture")),
@@ -233,17 +235,17 @@ def _evidence(one: Finding) -> Any:
     rows = []
     for each in one.evidence:
         shown = evidence.value(each)
+        text = isinstance(each.value, str)
         value = shown if isinstance(each.value, str) else number(each.value, shown)
         rows.append(
-            [evidence.label(each.name), value, number(each.threshold, evidence.threshold(each))]
+            [
+                evidence.label(each.name),
+                html.Td(value, className="w" if text else "n"),
+                number(each.threshold, evidence.threshold(each)),
+            ]
         )
-    return table(
-        (_("measured"), _("value"), _("threshold")),
-        rows,
-        "evidence",
-        numbers=(1, 2),
-        label=_("evidence"),
-    )
+    heads = (_("measured"), _("value"), _("threshold"))
+    return table(heads, rows, "evidence", numbers=(1, 2), label=_("evidence"))
 
 
 def table(
@@ -254,7 +256,10 @@ def table(
     numbers: Sequence[int] = (),
     label: str,
 ) -> Any:
-    """Return a table; columns in `numbers` are set flush right. It scrolls where it is too wide."""
+    """Return a table that scrolls where it is too wide; columns in `numbers` are set flush right.
+
+    A cell may be a Td of its own.
+    """
 
     def of(column: int) -> str:
         return "n" if column in numbers else ""
@@ -272,7 +277,14 @@ def table(
                 ),
                 html.Tbody(
                     [
-                        html.Tr([html.Td(cell, className=of(i)) for i, cell in enumerate(row)])
+                        html.Tr(
+                            [
+                                cell
+                                if isinstance(cell, html.Td)
+                                else html.Td(cell, className=of(i))
+                                for i, cell in enumerate(row)
+                            ]
+                        )
                         for row in rows
                     ]
                 ),

@@ -89,10 +89,10 @@ def register(app: Dash, prefix: str, views: Mapping[str, View]) -> None:
 
     app.clientside_callback(
         fit,
-        Output({"graph": MATCH}, "figure"),
-        Output({"graph": MATCH}, "config"),
-        Input({"picture": MATCH}, "data"),
-        State({"picture": MATCH}, "id"),
+        Output({"kind": "graph", "name": MATCH}, "figure"),
+        Output({"kind": "graph", "name": MATCH}, "config"),
+        Input({"kind": "picture", "name": MATCH}, "data"),
+        State({"kind": "picture", "name": MATCH}, "id"),
     )
 
 

@@ -9,14 +9,15 @@ window.dash_clientside.unvanish = (function () {
   // A figure in the colours and at the width of the page.
   function fit(figure, id) {
     if (!figure) return [again.noUpdate(), again.noUpdate()];
-    const place = document.getElementById(id.picture + "-plot");
+    const place = document.getElementById(id.name + "-plot");
     const width = place ? place.clientWidth : 640;
     if (width === 0) return [again.noUpdate(), again.noUpdate()]; // hidden
-    figures.set(id.picture, figure);
+    figures.set(id.name, figure);
     const layout = unvanishFit.layoutFor(figure, width, false);
     // The same figure with other numbers: what was zoomed stays zoomed.
-    layout.uirevision = id.picture;
-    return [{ data: unvanishFit.dataFor(figure, false), layout }, unvanishFit.config(id.picture, width)];
+    layout.uirevision = id.name;
+    if (place && place.clientHeight) layout.height = place.clientHeight;
+    return [{ data: unvanishFit.dataFor(figure, false), layout }, unvanishFit.config(id.name, width)];
   }
 
   // A slider and its field hold the same number; whichever was moved tells the other.
@@ -83,7 +84,7 @@ window.dash_clientside.unvanish = (function () {
   let waiting = 0;
   function refit() {
     for (const [name, figure] of figures) {
-      const id = { picture: name };
+      const id = { kind: "picture", name };
       if (document.getElementById(name + "-plot")) {
         window.dash_clientside.set_props(id, { data: Object.assign({}, figure) });
       }

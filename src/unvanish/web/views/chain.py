@@ -46,7 +46,10 @@ def register(app: Dash, site: Site, prefix: str) -> None:
 
     @app.callback(
         output={
-            **{name: Output({"picture": f"chain-{name}"}, "data") for name in PICTURES},
+            **{
+                name: Output({"kind": "picture", "name": f"chain-{name}"}, "data")
+                for name in PICTURES
+            },
             **{f"{name}-says": Output(f"chain-{name}-says", "children") for name in PICTURES},
             "headline": Output("chain-headline", "children"),
             "told": Output("chain-told", "children"),
@@ -232,8 +235,9 @@ def _page(prefix: str, number: int, made: Setting) -> list[Any]:
                 f"chain-{name}", words_of[name], 460 if name in ("factors", "training") else 320
             ),
             hidden=name not in shown,
+            className="first" if position == 0 else "",
         )
-        for name in order
+        for position, name in enumerate(order)
     ]
     heading = (
         [
@@ -261,7 +265,7 @@ def _page(prefix: str, number: int, made: Setting) -> list[Any]:
                 html.Div(
                     [
                         parts.empty("chain-problem"),
-                        html.P(id="chain-headline", className="account", role="status"),
+                        html.P(id="chain-headline", className="account first", role="status"),
                         *pictures,
                         html.Div(id="chain-notes", className="facts", hidden=story is not None),
                     ],

@@ -55,7 +55,7 @@ def register(app: Dash, site: Site, prefix: str) -> None:
         Output("play-problem", "children"),
         Output("play-tick", "disabled", allow_duplicate=True),
         Output("play-result", "children", allow_duplicate=True),
-        Input("play-start", "n_clicks"),
+        Input("play-go", "n_clicks"),
         State("play-training", "data"),
         {name: State(f"play-{name}", _property(name)) for name in NAMES},
         prevent_initial_call=True,
@@ -84,8 +84,8 @@ def register(app: Dash, site: Site, prefix: str) -> None:
     @app.callback(
         output={
             "line": Output("play-line", "children"),
-            "loss": Output({"picture": "play-loss"}, "data"),
-            "sample": Output({"picture": "play-sample"}, "data"),
+            "loss": Output({"kind": "picture", "name": "play-loss"}, "data"),
+            "sample": Output({"kind": "picture", "name": "play-sample"}, "data"),
             "says": Output("play-sample-says", "children"),
             "seen": Output("play-seen", "data"),
             "result": Output("play-result", "children"),
@@ -218,8 +218,8 @@ def _page(given: Mapping[str, str], training: str | None) -> list[Any]:
                 _controls(given),
                 html.Div(
                     [
-                        html.Div(id="play-problem"),
-                        html.P(id="play-line", className="account", role="status"),
+                        html.Div(id="play-problem", className="first"),
+                        html.P(id="play-line", className="account first", role="status"),
                         parts.picture("play-loss", explanation("loss"), 300),
                         parts.picture("play-sample", run.sample_words(), 340),
                         html.Div(id="play-result"),
@@ -275,7 +275,7 @@ def _controls(given: Mapping[str, str]) -> Any:
             depth,
             width,
             *(choices[name] for name in order[2:]),
-            html.Button(_("Train"), id="play-start", type="button", className="main"),
+            html.Button(_("Train"), id="play-go", type="button", className="main"),
             html.Button(_("Stop"), id="play-stop", type="button"),
         ],
         className="controls",

@@ -37,7 +37,7 @@ def view(site: Site, prefix: str) -> View:
         return [
             dcc.Store(id="run-id", data=identity),
             dcc.Store(id="live-seen"),
-            html.Section(_live_frame() if running else [], id="live"),
+            html.Section(_live_frame(), id="live", hidden=not running),
             dcc.Interval(id="live-tick", interval=EVERY, disabled=not running),
             html.Div(_content(site, prefix, identity), id="run-content"),
         ]
@@ -52,8 +52,8 @@ def register(app: Dash, site: Site, prefix: str) -> None:
     @app.callback(
         output={
             "line": Output("live-line", "children"),
-            "loss": Output({"picture": "live-loss"}, "data"),
-            "sample": Output({"picture": "live-sample"}, "data"),
+            "loss": Output({"kind": "picture", "name": "live-loss"}, "data"),
+            "sample": Output({"kind": "picture", "name": "live-sample"}, "data"),
             "says": Output("live-sample-says", "children"),
             "seen": Output("live-seen", "data"),
             "ended": Output("live-ended", "data"),
@@ -74,11 +74,12 @@ def register(app: Dash, site: Site, prefix: str) -> None:
         if seen == mark:
             return nothing
         if follower.state != "running":
-            return {**nothing, "seen": mark, "ended": True}
+            # What is below was made after the end, unless this page has seen the run go on.
+            return {**nothing, "seen": mark, "ended": True} if seen else {**nothing, "seen": mark}
         return {**nothing, **live(follower), "seen": mark}
 
     @app.callback(
-        Output("live", "children"),
+        Output("live", "hidden"),
         Output("live-tick", "disabled"),
         Output("run-content", "children"),
         Input("live-ended", "data"),
@@ -88,7 +89,7 @@ def register(app: Dash, site: Site, prefix: str) -> None:
     def end(ended: bool | None, identity: str) -> Any:
         if not ended:
             return no_update, no_update, no_update
-        return [], True, _content(site, prefix, identity)
+        return True, True, _content(site, prefix, identity)
 
 
 def add_routes(server: Flask, site: Site) -> None:

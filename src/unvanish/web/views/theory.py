@@ -55,7 +55,10 @@ def register(app: Dash, site: Site, prefix: str) -> None:
 
     @app.callback(
         output={
-            **{name: Output({"picture": f"theory-{name}"}, "data") for name in PICTURES},
+            **{
+                name: Output({"kind": "picture", "name": f"theory-{name}"}, "data")
+                for name in PICTURES
+            },
             "facts": Output("theory-facts", "children"),
             "table": Output("theory-table", "children"),
             "problem": Output("theory-problem", "children"),
@@ -92,7 +95,7 @@ def register(app: Dash, site: Site, prefix: str) -> None:
             return {**dict.fromkeys(keys, no_update), "problem": parts.problem(error)}
 
     @app.callback(
-        Output({"picture": "theory-depth"}, "data"),
+        Output({"kind": "picture", "name": "theory-depth"}, "data"),
         Input("theory-now", "data"),
         prevent_initial_call=True,
     )
@@ -312,11 +315,10 @@ def _page(name: str, text: str, sigma_w: float, sigma_b: float, depth: int) -> l
                 html.Div(
                     [
                         parts.empty("theory-problem"),
+                        html.Div(_picture("phase", told, 440), className="first"),
                         *(
-                            parts.picture(
-                                f"theory-{key}", told[key], 440 if key == "phase" else 340
-                            )
-                            for key in ("phase", "depth", "slope", "lengths", "correlations")
+                            _picture(key, told, 340)
+                            for key in ("depth", "slope", "lengths", "correlations")
                         ),
                         html.Div(id="theory-table"),
                     ],
@@ -326,6 +328,10 @@ def _page(name: str, text: str, sigma_w: float, sigma_b: float, depth: int) -> l
             className="explorer",
         ),
     ]
+
+
+def _picture(name: str, told: dict[str, Explanation], height: int) -> Any:
+    return parts.picture(f"theory-{name}", told[name], height)
 
 
 def _words() -> dict[str, Explanation]:
