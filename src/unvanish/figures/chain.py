@@ -185,7 +185,8 @@ def training(shown: Training, step: int) -> go.Figure:
     figure = theme.two_rows(
         _("The chain learns"), _("step"), _("loss"), "|∂C/∂w| (log₁₀)", height=460
     )
-    steps = [each.step for each in shown.steps]
+    drawn = [each for each in shown.steps if each.step % stride(len(shown.steps)) == 0]
+    steps = [each.step for each in drawn]
     depth = shown.chain.depth
 
     def add(label: str, ys: Sequence[float], color: str, axis: str) -> None:
@@ -195,11 +196,11 @@ def training(shown: Training, step: int) -> go.Figure:
         )
 
     losses = shown.losses
-    add(_("loss"), losses, theme.BLUE, "y")
+    add(_("loss"), [each.loss for each in drawn], theme.BLUE, "y")
     add(_("best answer that ignores x"), [shown.constant_loss] * len(steps), theme.GREY, "y")
-    add("∂C/∂w_1", [_log(each.dC_dw[0]) for each in shown.steps], theme.VERMILLION, "y2")
+    add("∂C/∂w_1", [_log(each.dC_dw[0]) for each in drawn], theme.VERMILLION, "y2")
     if depth > 1:
-        add(f"∂C/∂w_{depth}", [_log(each.dC_dw[-1]) for each in shown.steps], theme.SKY, "y2")
+        add(f"∂C/∂w_{depth}", [_log(each.dC_dw[-1]) for each in drawn], theme.SKY, "y2")
     here = min(step, len(losses) - 1)
     figure.add_trace(
         theme.points(
@@ -216,6 +217,11 @@ def training(shown: Training, step: int) -> go.Figure:
     top = max([*finite, shown.constant_loss])
     figure.update_layout(yaxis={"range": [-0.03 * top, 1.08 * top]})
     return figure
+
+
+def stride(count: int, most: int = 130) -> int:
+    """Return how many steps lie between two points of a line of `count` steps."""
+    return max(1, -(-count // most))
 
 
 def _log(value: float) -> float:

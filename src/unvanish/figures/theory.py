@@ -39,14 +39,16 @@ def curve(activation: Activation, points: int = 241, reach: float = _REACH) -> C
     return Curve(tuple(z.tolist()), tuple(f.tolist()), tuple(df.tolist()))
 
 
-def phases(activation: Activation, settings: Sequence[Setting]) -> Diagram:
-    """Return the phase diagram with room for all of `settings`."""
+def phases(
+    activation: Activation, settings: Sequence[Setting], columns: int = 80, rows: int = 41
+) -> Diagram:
+    """Return the phase diagram, over a grid of σ_w × σ_b, with room for all of `settings`."""
     widest = max([4.0, *(1.2 * setting.sigma_w for setting in settings)])
     highest = max([2.0, *(1.2 * setting.sigma_b for setting in settings)])
     return diagram(
         activation,
-        np.linspace(widest / 80.0, widest, 80).tolist(),
-        np.linspace(0.0, highest, 41).tolist(),
+        np.linspace(widest / columns, widest, columns).tolist(),
+        np.linspace(0.0, highest, rows).tolist(),
     )
 
 

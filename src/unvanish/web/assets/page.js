@@ -4,15 +4,27 @@ window.dash_clientside = window.dash_clientside || {};
 window.dash_clientside.unvanish = (function () {
   "use strict";
   const figures = new Map(); // name -> figure, as the server sent it
+  const stale = new Set(); // names of those that have changed out of sight
   const again = { noUpdate: () => window.dash_clientside.no_update };
+
+  // Whether a place is in sight or nearly so: figures elsewhere are drawn when they come near.
+  function near(place) {
+    if (!place || printing) return true;
+    const box = place.getBoundingClientRect();
+    return box.bottom > -window.innerHeight && box.top < 1.5 * window.innerHeight;
+  }
 
   // A figure in the colours and at the width of the page.
   function fit(figure, id) {
     if (!figure) return [again.noUpdate(), again.noUpdate()];
     const place = document.getElementById(id.name + "-plot");
     const width = place ? place.clientWidth : 640;
-    if (width === 0) return [again.noUpdate(), again.noUpdate()]; // hidden
     figures.set(id.name, figure);
+    if (width === 0 || !near(place)) {
+      stale.add(id.name);
+      return [again.noUpdate(), again.noUpdate()];
+    }
+    stale.delete(id.name);
     const layout = unvanishFit.layoutFor(figure, width, false);
     // The same figure with other numbers: what was zoomed stays zoomed.
     layout.uirevision = id.name;
@@ -82,21 +94,39 @@ window.dash_clientside.unvanish = (function () {
 
   let last = 0;
   let waiting = 0;
-  function refit() {
-    for (const [name, figure] of figures) {
-      const id = { kind: "picture", name };
-      if (document.getElementById(name + "-plot")) {
-        window.dash_clientside.set_props(id, { data: Object.assign({}, figure) });
+  let looking = false;
+  let printing = false;
+  function refit(names) {
+    for (const name of [...names]) {
+      const place = document.getElementById(name + "-plot");
+      if (place && place.clientWidth && near(place)) {
+        const data = Object.assign({}, figures.get(name));
+        window.dash_clientside.set_props({ kind: "picture", name }, { data });
       }
     }
   }
+  function look() {
+    if (looking || !stale.size) return;
+    looking = true;
+    requestAnimationFrame(() => { looking = false; refit(stale); });
+  }
+  for (const happening of ["scroll", "toggle"]) {
+    document.addEventListener(happening, look, { capture: true, passive: true });
+  }
+  window.addEventListener("beforeprint", () => { printing = true; refit(figures.keys()); });
+  window.addEventListener("afterprint", () => { printing = false; });
   window.addEventListener("resize", () => {
+    look();
     if (document.body.clientWidth === last) return;
     last = document.body.clientWidth;
     clearTimeout(waiting);
-    waiting = setTimeout(refit, 120);
+    waiting = setTimeout(refitAll, 120);
   });
-  unvanishFit.dark.addEventListener("change", refit);
+  function refitAll() {
+    for (const name of figures.keys()) stale.add(name);
+    refit(figures.keys());
+  }
+  unvanishFit.dark.addEventListener("change", refitAll);
 
   // Asks every second whether the server is there. The page stays as it is while it is not.
   let lost = false;

@@ -25,6 +25,7 @@ from unvanish.web.views.setting import Setting
 from unvanish.web.views.stories import STORIES, Story
 
 PICTURES = ("factors", "gradients", "neuron", "training")
+AT_ONCE = PICTURES[:3]  # the training is drawn after them: it takes longer
 STORY = address.Range(0, len(STORIES), 1, 0)
 PLAY = 150  # milliseconds between two frames of the training
 
@@ -48,9 +49,10 @@ def register(app: Dash, site: Site, prefix: str) -> None:
         output={
             **{
                 name: Output({"kind": "picture", "name": f"chain-{name}"}, "data")
-                for name in PICTURES
+                for name in AT_ONCE
             },
-            **{f"{name}-says": Output(f"chain-{name}-says", "children") for name in PICTURES},
+            **{f"{name}-says": Output(f"chain-{name}-says", "children") for name in AT_ONCE},
+            "now": Output("chain-now", "data"),
             "headline": Output("chain-headline", "children"),
             "told": Output("chain-told", "children"),
             "notes": Output("chain-notes", "children"),
@@ -80,9 +82,23 @@ def register(app: Dash, site: Site, prefix: str) -> None:
             made = settings.checked(own=pairs, **given)
             return _answer(made, STORIES[story - 1] if story else None, story)
         except UnvanishError as error:
-            keys = [*PICTURES, *(f"{name}-says" for name in PICTURES)]
-            keys += ["headline", "told", "notes", "query"]
+            keys = [*AT_ONCE, *(f"{name}-says" for name in AT_ONCE)]
+            keys += ["now", "headline", "told", "notes", "query"]
             return {**dict.fromkeys(keys, no_update), "problem": parts.problem(error)}
+
+    @app.callback(
+        Output({"kind": "picture", "name": "chain-training"}, "data"),
+        Output("chain-training-says", "children"),
+        Input("chain-now", "data"),
+        prevent_initial_call=True,
+    )
+    def learn(now: dict[str, Any] | None) -> Any:
+        if not now or not now["shown"]:
+            return no_update, no_update
+        chain = Chain(tuple(now["weights"]), tuple(now["biases"]), now["activation"])
+        training = _training(chain)
+        step = min(int(now["step"]), len(training.steps) - 1)
+        return parts.plain(figures.training(training, step)), _progress(training, step)
 
     for name, output, inputs, states in (
         (
@@ -128,40 +144,23 @@ def _training(chain: Chain) -> Training:
 
 def _answer(made: Setting, story: Story | None, number: int) -> dict[str, Any]:
     shown = story.pictures if story else PICTURES
-    needed = made.step > 0 or "training" in shown
-    training = _training(made.chain()) if needed else None
-    solution = made.solution(training)
+    chain = made.chain()
+    solution = made.solution(_training(chain) if made.step else None)
     one = solution.neurons[max(made.neuron, 1) - 1]
     before = solution.a_0 if one.k == 1 else solution.neurons[one.k - 2].a
-    drawn: dict[str, Any] = dict.fromkeys(PICTURES, no_update)
+    drawn: dict[str, Any] = dict.fromkeys(AT_ONCE, no_update)
     drawn["factors"] = parts.plain(figures.factors(solution))
     if "gradients" in shown:
         drawn["gradients"] = parts.plain(figures.gradients(solution))
     if "neuron" in shown:
         drawn["neuron"] = parts.plain(figures.neuron(made.activation, one.weight, one.bias, before))
-    if training is not None and "training" in shown:
-        drawn["training"] = parts.plain(figures.training(training, made.step))
+    first = solution.neurons[0]
     base = story.setting if story else Setting()
     head = {"story": number} if number else {}
     return {
         **drawn,
-        **_sentences(made, solution, training, before),
-        "headline": explain.headline(solution),
-        "told": [html.P(text) for text in story.tell(solution)] if story else [],
-        "notes": _notes(made, solution),
-        "problem": None,
-        "query": address.write({**head, **made.differences(base)}),
-    }
-
-
-def _sentences(
-    made: Setting, solution: Solution, training: Training | None, before: float
-) -> dict[str, Any]:
-    first, one = solution.neurons[0], solution.neurons[max(made.neuron, 1) - 1]
-    depth = solution.chain.depth
-    says: dict[str, Any] = {
         "factors-says": [
-            f"∂a_{depth}/∂a_0 = ",
+            f"∂a_{chain.depth}/∂a_0 = ",
             parts.number(solution.input_gain, explain.precise(solution)),
         ],
         "gradients-says": [
@@ -173,20 +172,32 @@ def _sentences(
             x=formula.figure(before),
             factor=formula.figure(one.factor, one.factor_log10),
         ),
-        "training-says": None,
+        "now": {
+            "weights": chain.weights,
+            "biases": chain.biases,
+            "activation": chain.activation,
+            "step": made.step,
+            "shown": "training" in shown,
+        },
+        "headline": explain.headline(solution),
+        "told": [html.P(text) for text in story.tell(solution)] if story else [],
+        "notes": [] if story else _notes(made, solution),
+        "problem": None,
+        "query": address.write({**head, **made.differences(base)}),
     }
-    if training is not None:
-        says["training-says"] = (
+
+
+def _progress(training: Training, step: int) -> str:
+    """Return what the training has come to at `step`, and what becomes of it."""
+    return " ".join(
+        (
             _("Step {step}: loss {loss}.").format(
-                step=min(made.step, len(training.steps) - 1),
-                loss=formula.figure(training.losses[min(made.step, len(training.steps) - 1)]),
-            )
-            + " "
-            + _("After all {steps} steps:").format(steps=len(training.steps) - 1)
-            + " "
-            + explain.story(training)
+                step=step, loss=formula.figure(training.losses[step])
+            ),
+            _("After all {steps} steps:").format(steps=len(training.steps) - 1),
+            explain.story(training),
         )
-    return says
+    )
 
 
 def _notes(made: Setting, solution: Solution) -> list[Any]:
@@ -253,6 +264,7 @@ def _page(prefix: str, number: int, made: Setting) -> list[Any]:
         _chapters(prefix, number),
         *heading,
         dcc.Store(id="chain-story", data=number),
+        dcc.Store(id="chain-now"),
         *controls.addressed("chain"),
         dcc.Store(id="chain-own", data={str(k): list(pair) for k, pair in made.own.items()}),
         dcc.Store(id="chain-words", data=[_("Play the training"), _("Pause")]),

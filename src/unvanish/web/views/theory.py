@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
-from dash import Dash, Input, Output, dcc, html, no_update
+from dash import Dash, Input, Output, Patch, State, ctx, dcc, html, no_update
 
 from unvanish import i18n, words
 from unvanish.errors import UnvanishError
@@ -24,11 +24,12 @@ from unvanish.web import address, controls, parts
 from unvanish.web.shell import View
 from unvanish.web.site import Site
 
+GRID = (48, 25)  # of the phase diagram: it is drawn again at every move
 SIGMA_W = address.Range(0.05, 12.0, 0.05, 1.5)
 SIGMA_B = address.Range(0.0, 3.0, 0.05, 0.1)
 DEPTH = address.Range(1, 200, 1, 20)
 FORMULA = "formula"  # the choice that is no name
-PICTURES = ("slope", "phase", "lengths", "correlations")
+LATER = ("depth", "slope", "lengths", "correlations")  # drawn after the phase diagram
 
 
 def view(site: Site, prefix: str) -> View:
@@ -55,10 +56,7 @@ def register(app: Dash, site: Site, prefix: str) -> None:
 
     @app.callback(
         output={
-            **{
-                name: Output({"kind": "picture", "name": f"theory-{name}"}, "data")
-                for name in PICTURES
-            },
+            "phase": Output({"kind": "picture", "name": "theory-phase"}, "data"),
             "facts": Output("theory-facts", "children"),
             "table": Output("theory-table", "children"),
             "problem": Output("theory-problem", "children"),
@@ -73,6 +71,7 @@ def register(app: Dash, site: Site, prefix: str) -> None:
             "depth": Input("theory-depth", "value"),
             "revived": Input("revived", "data"),
         },
+        state={"last": State("theory-now", "data")},
     )
     def compute(
         name: str,
@@ -81,6 +80,7 @@ def register(app: Dash, site: Site, prefix: str) -> None:
         sigma_b: Any,
         depth: Any,
         revived: object,
+        last: dict[str, Any] | None,
     ) -> dict[str, Any]:
         try:
             return _answer(
@@ -89,25 +89,28 @@ def register(app: Dash, site: Site, prefix: str) -> None:
                 SIGMA_W.check("σ_w", sigma_w),
                 SIGMA_B.check("σ_b", sigma_b),
                 DEPTH.whole(_("depth"), depth),
+                fresh=ctx.triggered_id == "revived"
+                or not last
+                or (last["name"], last["text"]) != (name, text or ""),
             )
         except UnvanishError as error:
-            keys = (*PICTURES, "facts", "table", "now", "query")
+            keys = ("phase", "facts", "table", "now", "query")
             return {**dict.fromkeys(keys, no_update), "problem": parts.problem(error)}
 
     @app.callback(
-        Output({"kind": "picture", "name": "theory-depth"}, "data"),
+        {
+            **{
+                name: Output({"kind": "picture", "name": f"theory-{name}"}, "data")
+                for name in LATER
+            },
+            "deep": Output("theory-deep", "children"),
+        },
         Input("theory-now", "data"),
         prevent_initial_call=True,
     )
-    def deepen(now: dict[str, Any] | None) -> Any:
-        """Draw the depth scale after the others: it asks for many fixed points."""
-        if not now:
-            return no_update
-        activation = _activation(now["name"], now["text"])
-        grid, depths = _depths(activation, now["sigma_b"], now["widest"])
-        return parts.plain(
-            figures.depth_picture(grid, depths, now["sigma_w"], float(now["trainable"]))
-        )
+    def follow(now: dict[str, Any] | None) -> Any:
+        """Draw what takes longer after the others."""
+        return _later(now) if now else dict.fromkeys((*LATER, "deep"), no_update)
 
 
 def _activation(name: str, text: str) -> Activation:
@@ -127,7 +130,7 @@ def _theory(activation: Activation, language: str) -> Theory:
 def _background(activation: Activation, language: str) -> tuple[dict[str, Any], float]:
     """Return the phase diagram without the reader's own point, and its greatest σ_w."""
     settings = _theory(activation, language).settings
-    shown = figures.phases(activation, settings)
+    shown = figures.phases(activation, settings, *GRID)
     return parts.plain(figures.phase_picture(shown, settings)), shown.sigma_w[-1]
 
 
@@ -136,69 +139,99 @@ def _depths(activation: Activation, sigma_b: float, widest: float) -> Any:
     return figures.depth_scale(activation, sigma_b, widest)
 
 
-@lru_cache(maxsize=32)
-def _slope(activation: Activation, q: float, language: str) -> dict[str, Any]:
-    return parts.plain(figures.slope_picture(activation, q))
-
-
-def _answer(name: str, text: str, sigma_w: float, sigma_b: float, depth: int) -> dict[str, Any]:
+def _answer(
+    name: str, text: str, sigma_w: float, sigma_b: float, depth: int, *, fresh: bool
+) -> dict[str, Any]:
     activation, language = _activation(name, text), i18n.current()
     theory = _theory(activation, language)
     layer = Layer(activation, sigma_w, sigma_b)
     point = fixed_point(layer)
     background, widest = _background(activation, language)
     return {
-        "slope": _slope(activation, point.q if 0.0 < point.q < 1e4 else 1.0, language),
-        "phase": _with_point(background, sigma_w, sigma_b, point),
-        "lengths": parts.plain(
-            figures.map_picture(
-                figures.length_map(layer, point), _("The length map"), "q", _("q a layer later")
-            )
-        ),
-        "correlations": parts.plain(
-            figures.map_picture(
-                figures.correlation_map(layer, point),
-                _("The correlation map"),
-                "c",
-                _("c a layer later"),
-            )
-        ),
-        "facts": _facts(theory, layer, point, depth),
-        "table": _settings(theory),
+        "phase": _with_point(background, sigma_w, sigma_b, point, fresh=fresh),
+        "facts": _facts(theory, point),
+        "table": _settings(theory) if fresh else no_update,
         "problem": None,
         "now": {
-            "activation": activation.name,
             "name": name,
             "text": text,
             "sigma_w": sigma_w,
             "sigma_b": sigma_b,
+            "depth": depth,
             "widest": max(widest, sigma_w),
-            "trainable": str(point.trainable_depth),
         },
         "query": _query(name, text, sigma_w, sigma_b, depth),
     }
 
 
-def _with_point(
-    background: dict[str, Any], sigma_w: float, sigma_b: float, point: FixedPoint
-) -> dict[str, Any]:
-    """Return the phase diagram with the reader's own point on it."""
-    gain = words.times(figures.gain_log10(point))
-    layout = background["layout"]
-    widest = max(layout["xaxis"]["range"][1], 1.03 * sigma_w)
-    highest = max(layout["yaxis"]["range"][1], 1.03 * sigma_b)
+def _later(now: dict[str, Any]) -> dict[str, Any]:
+    activation = _activation(now["name"], now["text"])
+    sigma_w, sigma_b = float(now["sigma_w"]), float(now["sigma_b"])
+    layer = Layer(activation, sigma_w, sigma_b)
+    point = fixed_point(layer)
+    grid, depths = _depths(activation, sigma_b, float(now["widest"]))
+    lengths = figures.length_map(layer, point)
+    correlations = figures.correlation_map(layer, point)
+    q = point.q if 0.0 < point.q < 1e4 else 1.0
     return {
-        "data": [*background["data"], figures.own_point(sigma_w, sigma_b, gain)],
+        "depth": parts.plain(figures.depth_picture(grid, depths, sigma_w, point.trainable_depth)),
+        "slope": parts.plain(figures.slope_picture(activation, q)),
+        "lengths": parts.plain(
+            figures.map_picture(lengths, _("The length map"), "q", _("q a layer later"))
+        ),
+        "deep": _deep(layer, int(now["depth"])),
+        "correlations": parts.plain(
+            figures.map_picture(correlations, _("The correlation map"), "c", _("c a layer later"))
+        ),
+    }
+
+
+def _with_point(
+    background: dict[str, Any], sigma_w: float, sigma_b: float, point: FixedPoint, *, fresh: bool
+) -> Any:
+    """Return the phase diagram with the reader's own point on it.
+
+    Unless `fresh`, the browser has the diagram, and only the point is sent.
+    """
+    trace = figures.own_point(sigma_w, sigma_b, words.times(figures.gain_log10(point)))
+    layout = background["layout"]
+    low, high = layout["yaxis"]["range"]
+    across = [0.0, max(layout["xaxis"]["range"][1], 1.03 * sigma_w)]
+    up = [low, max(high, 1.03 * sigma_b)]
+    if not fresh:
+        change = Patch()
+        change["data"][len(background["data"])] = trace
+        change["layout"]["xaxis"]["range"] = across
+        change["layout"]["yaxis"]["range"] = up
+        return change
+    return {
+        "data": [*background["data"], trace],
         "layout": {
             **layout,
-            "xaxis": {**layout["xaxis"], "range": [0.0, widest]},
-            "yaxis": {**layout["yaxis"], "range": [layout["yaxis"]["range"][0], highest]},
+            "xaxis": {**layout["xaxis"], "range": across},
+            "yaxis": {**layout["yaxis"], "range": up},
         },
     }
 
 
-def _facts(theory: Theory, layer: Layer, point: FixedPoint, depth: int) -> Any:
+def _deep(layer: Layer, depth: int) -> Any:
+    """Return what is predicted of a network of `depth` layers."""
     profile = propagate(layer, depth)
+    return parts.facts(
+        (
+            (
+                _("gradient, {depth} layers").format(depth=depth),
+                parts.number(profile.gain_log10, words.times(profile.gain_log10)),
+            ),
+            (
+                _("two inputs after {depth} layers").format(depth=depth),
+                parts.number(profile.correlation, f"c = {profile.correlation:.2f}"),
+            ),
+        )
+    )
+
+
+def _facts(theory: Theory, point: FixedPoint) -> Any:
     gains = theory.gains
     gain = figures.gain_log10(point)
 
@@ -222,14 +255,6 @@ def _facts(theory: Theory, layer: Layer, point: FixedPoint, depth: int) -> Any:
                 ("χ∥", plain(point.chi_parallel)),
                 (_("correlation c*"), plain(point.correlation)),
                 (_("gradient, a layer"), parts.number(gain, words.times(gain))),
-                (
-                    _("gradient, {depth} layers").format(depth=depth),
-                    parts.number(profile.gain_log10, words.times(profile.gain_log10)),
-                ),
-                (
-                    _("two inputs after {depth} layers").format(depth=depth),
-                    parts.number(profile.correlation, f"c = {profile.correlation:.2f}"),
-                ),
                 (_("depth scale ξ_c"), plain(point.xi_c)),
                 (_("trains to about 6 ξ_c"), plain(point.trainable_depth)),
             )
@@ -308,6 +333,7 @@ def _page(name: str, text: str, sigma_w: float, sigma_b: float, depth: int) -> l
                         parts.slider("theory-sigma-b", _("biases, σ_b"), SIGMA_B, sigma_b),
                         parts.slider("theory-depth", _("depth"), DEPTH, depth, whole=True),
                         html.Div(id="theory-facts", className="facts"),
+                        html.Div(id="theory-deep", className="facts more"),
                     ],
                     className="controls",
                     **{"aria-label": _("controls")},
