@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
-PO := $(wildcard src/unvanish/locale/*/LC_MESSAGES/unvanish.po)
+PO := $(wildcard src/unvanish/locale/*/LC_MESSAGES/*.po)
 MO := $(PO:.po=.mo)
 # Workers beyond the cores only fight over them: torch is multi-threaded itself.
 TEST_ENV := OMP_NUM_THREADS=1 PYTHONWARNINGS=default
@@ -49,9 +49,11 @@ format: $(STAMP)  ## let ruff format the tree
 readme: $(STAMP) $(MO)  ## put the real output of the example into the READMEs
 	$(BIN)/python docs/make_readme.py
 
-pages: $(STAMP)  ## write the pages of the documentation that come from the code
+pages: $(STAMP) $(MO)  ## write the pages of the documentation that come from the code
 	$(BIN)/python docs/write_json_page.py
 	$(BIN)/python docs/write_cases_page.py
+	$(BIN)/python docs/write_rules_page.py
+	$(BIN)/python docs/write_cures_page.py
 
 pictures: $(STAMP) $(MO)  ## make the pictures of the READMEs from a real run (needs Chromium)
 	$(BIN)/python docs/make_pictures.py

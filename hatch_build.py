@@ -11,7 +11,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 
 class CompileCatalogues(BuildHookInterface):
-    """Writes `unvanish.mo` beside every `unvanish.po`."""
+    """Writes the .mo beside every .po."""
 
     PLUGIN_NAME = "custom"
 

@@ -28,7 +28,8 @@ class Workload:
         self.optimizer.zero_grad()
 
 
-def _workload(model: nn.Module, *shape: int) -> Workload:
+def workload(model: nn.Module, *shape: int) -> Workload:
+    """Return a model with a random batch of `shape` and ten classes, under SGD."""
     return Workload(
         model,
         torch.randn(*shape),
@@ -42,7 +43,7 @@ def mlp() -> Workload:
     layers: list[nn.Module] = []
     for _ in range(20):
         layers += [nn.Linear(512, 512), nn.ReLU()]
-    return _workload(nn.Sequential(*layers, nn.Linear(512, 10)), 128, 512)
+    return workload(nn.Sequential(*layers, nn.Linear(512, 10)), 128, 512)
 
 
 class _Block(nn.Module):
@@ -67,7 +68,7 @@ def resnet() -> Workload:
         nn.Flatten(),
         nn.Linear(32, 10),
     )
-    return _workload(model, 32, 3, 32, 32)
+    return workload(model, 32, 3, 32, 32)
 
 
 def transformer() -> Workload:
@@ -78,7 +79,7 @@ def transformer() -> Workload:
         nn.Flatten(),
         nn.Linear(256 * 64, 10),
     )
-    return _workload(model, 16, 64, 256)
+    return workload(model, 16, 64, 256)
 
 
 WORKLOADS: dict[str, Callable[[], Workload]] = {

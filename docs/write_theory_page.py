@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from unvanish.i18n import speaking
 from unvanish.meanfield import layers, named
 from unvanish.meanfield.batchnorm import batch_norm
 from unvanish.meanfield.critical import criticality
@@ -285,15 +286,16 @@ def boundary() -> str:
 
 
 def page() -> str:
-    """Return the page's text."""
+    """Return the page's text, in English."""
     sigmoid = propagate(Layer(named("sigmoid"), 3.0**-0.5), 6).gains_log10[-1]
-    return TEXT.format(
-        activations=activations(),
-        rates=rates(),
-        sigmoid=f"×{10.0**sigmoid:.3f}",
-        measured=measured(),
-        boundary=boundary(),
-    )
+    with speaking("en"):
+        return TEXT.format(
+            activations=activations(),
+            rates=rates(),
+            sigmoid=f"×{10.0**sigmoid:.3f}",
+            measured=measured(),
+            boundary=boundary(),
+        )
 
 
 if __name__ == "__main__":

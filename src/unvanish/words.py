@@ -8,15 +8,26 @@ modules are untrusted: `printable` makes them safe for a terminal, `shorten` mak
 from __future__ import annotations
 
 import math
+import re
 from datetime import UTC, datetime
+from itertools import accumulate
 
-from rich.cells import cell_len
+from rich.cells import cell_len, chop_cells
 
 from unvanish.i18n import _
 from unvanish.records import Factor, Training, Verdict
 
 NONE = "–"  # what is not measured
 MINUS = "−"
+_WIDE = (
+    "\u1100-\u115f\u2e80-\ua4cf\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe4f\uff00-\uff60\uffe0-\uffe6"
+)
+_OPENING = "（“‘《〈「『【"
+_CLOSING = "，。、：；！？）”’》〉」』】…"
+_PIECES = re.compile(
+    f"[{_OPENING}]*(?:[^\\s{_WIDE}{_OPENING}{_CLOSING}]+|(?![{_OPENING}{_CLOSING}])[{_WIDE}])"
+    f"[{_CLOSING}]*\\s*|\\S\\s*|\\s+"
+)
 
 
 def times(log10: float | None) -> str:
@@ -119,6 +130,30 @@ def module_name(path: str | None) -> str:
 def width(text: str) -> int:
     """Return how many columns `text` takes in a terminal."""
     return cell_len(text)
+
+
+def line_pieces(text: str) -> list[str]:
+    """Split `text` where a line may end: after a space, and before and after a wide character.
+
+    Closing punctuation stays with what it closes, opening punctuation with what it opens.
+    """
+    return _PIECES.findall(text)
+
+
+def line_breaks(text: str, columns: int) -> list[int]:
+    """Return where `text` has to be broken for lines of at most `columns` (≥ 2) columns."""
+    breaks: list[int] = []
+    position = used = 0
+    for piece in line_pieces(text):
+        needed = width(piece.rstrip())
+        if used and used + needed > columns:
+            breaks.append(position)
+            used = 0
+        *chunks, last = chop_cells(piece, columns) if needed > columns else [piece]
+        breaks += (position + end for end in accumulate(map(len, chunks)))
+        used += width(last)
+        position += len(piece)
+    return breaks
 
 
 def shorten(text: str, columns: int) -> str:

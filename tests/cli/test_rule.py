@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from unvanish import i18n
+from unvanish import i18n, words
 from unvanish.cli import main
 from unvanish.diagnose.catalogue import rules
 from unvanish.diagnose.rule import HEADINGS
@@ -66,3 +66,29 @@ def test_json(capsys: pytest.CaptureFixture[str]) -> None:
 def test_chinese(capsys: pytest.CaptureFixture[str]) -> None:
     out, _err = run(capsys, "VG103", "--lang", "zh")
     assert out.startswith("VG103：")
+    for heading in HEADINGS:
+        assert heading not in out
+    assert "发现什么" in out
+    assert "vanishing-clear = 2.7 个数量级" in out
+    assert "# default weights: 30 layers of ×0.41" in out  # code stays as it is
+    assert "- He et al. 2015" in out or "• He et al. 2015" in out
+
+
+def test_chinese_json_keeps_its_keys(capsys: pytest.CaptureFixture[str]) -> None:
+    out, _err = run(capsys, "VG103", "--json", "-", "--lang", "zh")
+    (rule,) = json.loads(out)["rules"]
+    assert tuple(rule["documentation"]) == HEADINGS
+    assert rule["documentation"]["What it finds"].startswith("反向信号消失")
+    assert rule["thresholds"][0]["unit"] == "个数量级"
+
+
+def test_lines_of_chinese_are_full(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    out, _err = run(capsys, "VG101", "--lang", "zh")
+    text = out.split("为什么重要")[0].strip().splitlines()[4:]
+    assert len(text) > 3
+    # A line ends where the next word (at most "sigmoid", with its space and a full stop) is due.
+    assert all(50 <= words.width(line) <= 60 for line in text[:-1])
+    assert not any(line[0] in "，。：；）、" for line in text)

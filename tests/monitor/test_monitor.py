@@ -495,12 +495,15 @@ def test_a_gradient_that_breaks_names_its_parameter() -> None:
 
 def test_a_spike_is_an_incident_and_what_is_usual_is_not() -> None:
     model, optimizer = setting()
+    told: list[int] = []
     with (
         pytest.warns(UnvanishWarning, match="spike of the loss"),
-        unvanish.monitor(model, optimizer) as watched,
+        unvanish.monitor(
+            model, optimizer, on_incident=lambda incident: told.append(incident.step)
+        ) as watched,
     ):
         train(model, optimizer, 80, lambda step, loss: loss * (30.0 if step in (50, 51) else 1.0))
-    assert [incident.step for incident in watched.incidents] == [50]
+    assert [incident.step for incident in watched.incidents] == told == [50]
     (incident,) = watched.incidents
     assert len(incident.steps) == 51
     assert incident.usual is not None

@@ -66,6 +66,8 @@ RULE = closed(
 )
 RUN = closed(
     ["tool"],
+    # RFC 5646, in the narrower form that the standard's own schema asks for
+    language={"type": "string", "pattern": "^[a-z]{2}(-[A-Z]{2})?$"},
     tool=closed(
         ["driver"],
         driver=closed(

@@ -13,6 +13,7 @@ import pytest
 from tests.report import builders
 from tests.report.sarif_schema import SARIF
 from unvanish import codec
+from unvanish.i18n import speaking
 from unvanish.records import Diagnosis, Finding, SourceLine, Where
 from unvanish.report.sarif import sarif
 
@@ -134,6 +135,17 @@ def test_rules_are_explained_and_a_rule_that_is_not_known_here_is_named() -> Non
     assert "## Cure" in rule["help"]["markdown"]
     foreign = with_finding(replace(builders.VANISHING_BY_SLOPE, code="XY101"))
     assert log(foreign)["tool"]["driver"]["rules"] == [{"id": "XY101"}]
+
+
+def test_rules_are_explained_in_the_language_of_the_findings() -> None:
+    assert log(builders.vanishing())["language"] == "en-US"
+    with speaking("zh"):
+        one = log(builders.vanishing())
+    rule = one["tool"]["driver"]["rules"][0]
+    assert one["language"] == "zh-CN"
+    assert rule["shortDescription"]["text"] == "激活函数的斜率天生过小"
+    assert rule["fullDescription"]["text"].startswith("反向信号")
+    assert "## 疗法" in rule["help"]["markdown"]
 
 
 def test_a_script_that_crashed_is_no_successful_execution() -> None:

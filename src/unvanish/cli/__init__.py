@@ -10,6 +10,7 @@ import click
 
 from unvanish import i18n
 from unvanish._version import __version__
+from unvanish.cli.click_words import click_speaks
 from unvanish.cli.help import HelpContext
 from unvanish.errors import UnvanishError
 from unvanish.i18n import _
@@ -83,7 +84,8 @@ def main(arguments: list[str] | None = None) -> Any:
 
     unvanish.context_class = HelpContext
     try:
-        unvanish(args=words, prog_name="unvanish")
+        with click_speaks():
+            unvanish(args=words, prog_name="unvanish")
     except UnvanishError as error:
         click.echo(_("unvanish: error: {message}").format(message=error), err=True)
         sys.exit(error.exit_code)

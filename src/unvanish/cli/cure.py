@@ -8,7 +8,7 @@ import click
 
 from unvanish._version import __version__
 from unvanish.cli.options import force_option, json_option, lang_option
-from unvanish.i18n import _
+from unvanish.i18n import _, translate_text
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -66,7 +66,7 @@ def _plain(cure: Cure) -> dict[str, Any]:
         "keeps_activation": cure.keeps_activation,
         "summary": cure.summary(),
         "proposed_for": dict(cure.words),
-        "documentation": cure.documentation,
+        "documentation": translate_text(cure.documentation, "cures"),
         "sources": list(cure.sources),
     }
 
@@ -78,20 +78,26 @@ def _list(cures: list[Cure]) -> list[RenderableType]:
     for heading in (_("cure"), _("applicability"), _("what it does")):
         table.add_column(heading)
     for cure in cures:
-        table.add_row(cure.name, cure.applicability, cure.summary())
+        table.add_row(cure.name, cure.applicability.word, cure.summary())
     return [table, "", _("One cure in full: unvanish cure {name}").format(name=cures[0].name)]
 
 
 def _page(cure: Cure) -> list[RenderableType]:
-    from rich.markdown import Markdown
     from rich.text import Text
+
+    from unvanish.report.markdown import Page
 
     proposed = ", ".join(f"{key} ({word:g})" for key, word in cure.words.items())
     return [
-        Text(f"{cure.name} ({cure.applicability})", style="bold"),
+        Text(
+            _("{name} ({applicability})").format(
+                name=cure.name, applicability=cure.applicability.word
+            ),
+            style="bold",
+        ),
         cure.summary(),
         "",
-        Markdown(cure.documentation),
+        Page(translate_text(cure.documentation, "cures")),
         "",
         _("Proposed for (prior): {findings}").format(findings=proposed),
         _("Sources:"),

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections.abc import Iterable
+from itertools import pairwise
+from typing import Any
 
 import click
 
+from unvanish.cli.click_words import click_is_silent
 from unvanish.cli.output import printable
 from unvanish.i18n import _
 
@@ -54,25 +55,24 @@ class HelpContext(click.Context):
 
     formatter_class = HelpFormatter
 
+    def invoke(self, callback: Any, /, *args: Any, **kwargs: Any) -> Any:
+        """Run a command, which may run a script of the user: without click's text domain."""
+        with click_is_silent():
+            return super().invoke(callback, *args, **kwargs)
+
 
 def _fold(text: str, columns: int) -> str:
     """Break paragraphs that hold wide characters into lines, and tell click to keep these.
 
-    Click counts characters, and a Chinese one takes two columns. A line may end after any of them,
-    but does not start with punctuation.
+    Click counts characters, and a Chinese one takes two columns.
     """
-    if not any(_width(character) == 2 for character in text):
+    if text.isascii():
         return text
+    from unvanish import words
+
     paragraphs = []
     for paragraph in text.split("\n\n"):
-        lines = [""]
-        for piece in re.findall(r"[!-~]+[，。：；）、]*|.[，。：；）、]*", paragraph):
-            if _width(lines[-1] + piece) > columns:
-                lines.append("")
-            lines[-1] += piece if lines[-1] else piece.lstrip()
-        paragraphs.append("\b\n" + "\n".join(line.rstrip() for line in lines))
+        ends = [0, *words.line_breaks(paragraph, columns), len(paragraph)]
+        lines = [paragraph[start:end].rstrip() for start, end in pairwise(ends)]
+        paragraphs.append("\b\n" + "\n".join(lines))
     return "\n\n".join(paragraphs)
-
-
-def _width(text: str) -> int:
-    return sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)

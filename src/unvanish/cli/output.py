@@ -51,10 +51,12 @@ def show(*parts: RenderableType) -> None:
     """
     from rich.console import Console
 
+    from unvanish.report.prose import prose
+
     sheet = _Sheet()
     console = Console(file=sheet, highlight=False, markup=False, emoji=False)
     for part in parts:
-        console.print(part)
+        console.print(prose(part))
     lines = "".join(line.rstrip() + "\n" for line in sheet.getvalue().splitlines())
     _write_stdout(lines, sheet.encoding)
 

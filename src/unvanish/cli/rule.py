@@ -66,16 +66,17 @@ def command(code: str | None, json_path: str | None, force: bool) -> None:
 
 def _plain(rule: Rule) -> dict[str, Any]:
     from unvanish.diagnose.rule import sections
-    from unvanish.diagnose.thresholds import THRESHOLDS
+    from unvanish.diagnose.thresholds import threshold
 
+    texts = sections(rule.translated).values()
     return {
         "code": rule.code,
         "family": rule.family,
         "verdict": rule.verdict,
         "title": _(rule.title),
         "preview": rule.preview,
-        "documentation": sections(rule.documentation),
-        "thresholds": [THRESHOLDS[name] for name in rule.thresholds],
+        "documentation": dict(zip(sections(rule.documentation), texts, strict=True)),
+        "thresholds": [threshold(name) for name in rule.thresholds],
     }
 
 
@@ -93,19 +94,19 @@ def _list(rules: list[Rule]) -> list[RenderableType]:
 
 
 def _page(rule: Rule) -> list[RenderableType]:
-    from rich.markdown import Markdown
     from rich.text import Text
 
-    from unvanish.diagnose.thresholds import THRESHOLDS
+    from unvanish.diagnose.thresholds import threshold
+    from unvanish.report.markdown import Page
 
     heading = _("{code}: {title} (verdict: {verdict})")
     text = heading.format(code=rule.code, title=_(rule.title), verdict=rule.verdict)
-    body = rule.documentation.partition("\n\n")[2]
-    page: list[RenderableType] = [Text(text, style="bold"), "", Markdown(body)]
+    body = rule.translated.partition("\n\n")[2]
+    page: list[RenderableType] = [Text(text, style="bold"), "", Page(body)]
     if rule.thresholds:
         page += ["", Text(_("Thresholds ([tool.unvanish.thresholds] in pyproject.toml)"), "bold")]
     for name in rule.thresholds:
-        limit = THRESHOLDS[name]
+        limit = threshold(name)
         value = f"{limit.value:g} {limit.unit}".strip()
         page += ["", Text(f"{name} = {value}"), Text(limit.meaning), Text(limit.why, style="dim")]
     return page

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from unvanish.diagnose.thresholds import THRESHOLDS
 from unvanish.diagnose.view import View
+from unvanish.i18n import translate_text
 from unvanish.records import VERDICTS, Finding, Verdict
 
 HEADINGS = (
@@ -60,6 +61,11 @@ class Rule:
     def family(self) -> str:
         """The letters of the code."""
         return self.code.rstrip("0123456789")
+
+    @property
+    def translated(self) -> str:
+        """The documentation in the language in use."""
+        return translate_text(self.documentation, "rules")
 
 
 def sections(documentation: str) -> dict[str, str]:

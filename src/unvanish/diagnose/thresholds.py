@@ -12,7 +12,9 @@ from 80 image models at initialisation (median over seeds, CPU, float32).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from unvanish.i18n import translate_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +27,8 @@ class Threshold:
     meaning: str
     why: str
 
+
+TEXTS = ("unit", "meaning", "why")  # the fields that are words
 
 _TABLE = (
     Threshold(
@@ -111,8 +115,8 @@ _TABLE = (
         "",
         "Share of saturated unit-sample pairs from which a layer's slope is put down to"
         " saturation, not to the activation's nature.",
-        "A sigmoid at the usual scale has under 1 % of its pairs at |z| > 4; half of them there"
-        " means that most of the layer answers to nothing.",
+        "A sigmoid at the usual scale has under 1 percent of its pairs at |z| > 4; half of them"
+        " there means that most of the layer answers to nothing.",
     ),
     Threshold(
         "raw-input-rms",
@@ -129,7 +133,7 @@ _TABLE = (
         "How unlikely a layer's share of dead units must be, if each unit were off for all samples"
         " with probability one half, before it is called a fault.",
         "Deep in a healthy He-initialised ReLU net all samples look alike, and half of the units"
-        " are off for all of them: 11 to 45 % dead units are measured in nets that train, or"
+        " are off for all of them: 11 to 45 percent dead units are measured in nets that train, or"
         " whose fault lies elsewhere.",
     ),
     Threshold(
@@ -173,15 +177,15 @@ _TABLE = (
         0.25,
         "share of the starting loss",
         "Fall of the loss that counts as training working.",
-        "While only the output bias learns, classifiers measured lost 1 to 17 % and stopped; those"
-        " that learn lost 27 % and more.",
+        "While only the output bias learns, classifiers measured lost 1 to 17 percent and stopped;"
+        " those that learn lost 27 percent and more.",
     ),
     Threshold(
         "training-late-fall",
         0.02,
         "share of the starting loss",
         "Fall within the later part of the run that counts as still falling.",
-        "Nets at chance moved by at most 0.5 % there.",
+        "Nets at chance moved by at most 0.5 percent there.",
     ),
     Threshold(
         "training-material-rise",
@@ -231,8 +235,8 @@ _TABLE = (
         0.05,
         "loss",
         "Loss from which a saturated output in front of a squared error is on the wrong side.",
-        "An output within 7 % of the right end has a squared error below 0.005; one in twenty on"
-        " the wrong side makes this.",
+        "An output within 7 percent of the right end has a squared error below 0.005; one in twenty"
+        " on the wrong side makes this.",
     ),
     Threshold(
         "sum-excess",
@@ -282,7 +286,7 @@ _TABLE = (
         0.05,
         "share of the greatest entropy",
         "Entropy of an attention head up to which it is saturated.",
-        "0.05 of the entropy over 64 keys is one key with 96 % of the weight.",
+        "0.05 of the entropy over 64 keys is one key with 96 percent of the weight.",
     ),
     Threshold(
         "attention-even",
@@ -334,4 +338,11 @@ _TABLE = (
     ),
 )
 
-THRESHOLDS: dict[str, Threshold] = {threshold.name: threshold for threshold in _TABLE}
+THRESHOLDS: dict[str, Threshold] = {each.name: each for each in _TABLE}
+
+
+def threshold(name: str) -> Threshold:
+    """Return the threshold `name` with its texts in the language in use."""
+    found = THRESHOLDS[name]
+    unit, meaning, why = (translate_text(getattr(found, field), "rules") for field in TEXTS)
+    return replace(found, unit=unit, meaning=meaning, why=why)

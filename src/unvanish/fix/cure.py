@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from unvanish.fix.priors import prior
+from unvanish.i18n import _
 from unvanish.records import Diagnosis, ModelRun, Trace
 
 LossFunction = Callable[[nn.Module, Any], Tensor]
@@ -31,6 +32,11 @@ class Applicability(StrEnum):
     SAFE = "safe"  # redraws what would be redrawn anyway, or is an algebraic identity
     UNSAFE = "unsafe"  # changes the function or the dynamics: never applied without being asked
     DISPLAY_ONLY = "display-only"  # a source edit that the user makes by hand
+
+    @property
+    def word(self) -> str:
+        """The word for it in the language in use."""
+        return {"safe": _("safe"), "unsafe": _("unsafe"), "display-only": _("display-only")}[self]
 
 
 class NotApplicable(Exception):  # noqa: N818 - an answer, not a failure

@@ -22,7 +22,7 @@ from unvanish.errors import NoSignalError, UserCodeError
 from unvanish.fix.child import Order
 from unvanish.fix.scratch import LINKED_ABOVE, QUIET, scratch, survey
 from unvanish.fix.trial import UNTREATED, Candidate, Outcome, Treatment
-from unvanish.i18n import _
+from unvanish.i18n import _, current
 from unvanish.records import Diagnosis, Edited, ModelRun, Run
 
 _TAIL = 10  # the yardstick is the mean loss of the last tenth of the steps
@@ -208,7 +208,7 @@ class ScriptTrainer:
 
 def _run_child(order: Path, directory: Path) -> tuple[int, str]:
     """Run one child to its end; Ctrl-C ends it first."""
-    environment = {**os.environ, **QUIET}
+    environment = {**os.environ, **QUIET, "UNVANISH_LANG": current()}  # it names what it did
     package = str(Path(__file__).resolve().parents[2])
     environment["PYTHONPATH"] = os.pathsep.join(
         filter(None, (package, os.environ.get("PYTHONPATH")))

@@ -61,6 +61,7 @@ def redraw(
     model: nn.Module, gains: Mapping[str, float], law: Law, generator: torch.Generator
 ) -> tuple[Edit, ...]:
     """Draw every weight in `gains` with its gain and set its module's bias to 0."""
+    words = {"normal": _("normal weights"), "orthogonal": _("orthogonal weights")}
     edits = []
     for name, gain in gains.items():
         weight = model.get_parameter(name)
@@ -69,7 +70,7 @@ def redraw(
         bias = bias_of(model, name)
         if bias is not None:
             nn.init.zeros_(bias)
-        edits.append(Edit(name, _("{law} weights").format(law=law), before, _size(weight)))
+        edits.append(Edit(name, words[law], before, _size(weight)))
     return tuple(edits)
 
 

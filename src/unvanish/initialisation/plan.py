@@ -97,6 +97,8 @@ def plan_view(plan: InitPlan) -> Sequence[RenderableType]:
     from rich.table import Table
     from rich.text import Text
 
+    from unvanish.report.prose import Prose
+
     table = Table(box=None, pad_edge=False, padding=(0, 1), header_style="dim")
     heads = (_("parameter"), _("scale"), _("what"), _("why"), _("forward"), _("backward"))
     for column, head in enumerate(heads):
@@ -116,7 +118,7 @@ def plan_view(plan: InitPlan) -> Sequence[RenderableType]:
             _gain(row.forward_gain),
             _gain(row.backward_gain),
         )
-        table.add_row(*(Text(cell, style=style) for cell in cells))
+        table.add_row(*(Prose(cell, style) for cell in cells))
     return (
         Text(headline(plan), style="bold"),
         table,

@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 
 import torch
 from torch import Tensor
@@ -147,7 +148,8 @@ def norms(tensors: Sequence[Tensor], plan: Plan) -> Many:
 
 def stacked(tensors: Sequence[Tensor], group: Sequence[int]) -> Tensor:
     """Return tensors of one shape as the rows of a matrix, a copy."""
-    return torch.stack([tensors[position] for position in group]).reshape(len(group), -1)
+    chosen = [tensors[group[0]]] if len(group) == 1 else itemgetter(*group)(tensors)
+    return torch.stack(chosen).reshape(len(group), -1)
 
 
 def _logs(rows: Tensor, found: Tensor) -> list[float]:

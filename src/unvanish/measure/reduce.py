@@ -68,7 +68,7 @@ def join_log10(values: list[float]) -> float:
     top = math.nan if any(map(math.isnan, values)) else max(values, default=-math.inf)
     if not math.isfinite(top):
         return top
-    return top + 0.5 * math.log10(sum(10.0 ** (2.0 * (value - top)) for value in values))
+    return top + 0.5 * math.log10(sum([10.0 ** (2.0 * (value - top)) for value in values]))
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from unvanish.i18n import _
 from unvanish.measure.names import unwrapped
 from unvanish.monitor.options import Level, MonitorOptions
 from unvanish.monitor.watchman import Monitor
-from unvanish.records import Finding
+from unvanish.records import Finding, Incident
 
 _attached: weakref.WeakSet[Monitor] = weakref.WeakSet()
 
@@ -32,6 +32,7 @@ def attach(
     overhead: float | None = 0.01,
     sinks: Iterable[Any] = (),
     on_alarm: Callable[[Finding], object] | None = None,
+    on_incident: Callable[[Incident], object] | None = None,
     at: Collection[int] = (),
     save: bool = True,
     directory: Path | str | None = None,
@@ -58,6 +59,7 @@ def attach(
             every multiple of `every` is sampled.
         sinks: TensorBoard writers, W&B runs, or objects with write, alarm and close.
         on_alarm: called with each alarm. To end the training from it, raise SystemExit.
+        on_incident: called with each incident (a spike, a step that is not finite), likewise.
         at: steps that are sampled in any case.
         save: keep the run in the store.
         directory: where `.unvanish` lies; None: the current directory.
@@ -73,6 +75,7 @@ def attach(
         overhead=overhead,
         sinks=tuple(sinks),
         on_alarm=on_alarm,
+        on_incident=on_incident,
         at=frozenset(at),
         save=save,
         directory=Path.cwd() if directory is None else Path(directory),

@@ -12,6 +12,7 @@ A look is `sampled` (everything the level asks for) or `light` (norms of gradien
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Collection
@@ -134,8 +135,10 @@ class Cadence:
         """Return the steps between two looks when all is quiet."""
         quiet = self.every or QUIET
         bare = self.bare_step()
-        if self.overhead is None or bare == 0:
+        if self.overhead is None:
             return quiet
+        if bare == 0:  # no step without a look yet: what one costs is not known
+            return math.inf
         return max(quiet, self.cost() / (self.overhead * bare))
 
     def _affordable(self) -> bool:

@@ -178,6 +178,9 @@ class Desk:
         self.incidents.append(incident)
         del self.incidents[:-_INCIDENTS_MOST]
         warn(_("unvanish: {text}").format(text=describe(incident)))
+        tell = self._options.on_incident
+        if tell is not None:
+            self._attempt("on_incident", lambda: tell(incident))
 
     def _write(self, record: StepRecord, readings: tuple[Readings, ...], *, sampled: bool) -> None:
         if not self._sinks or not readings:

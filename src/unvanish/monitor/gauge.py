@@ -41,7 +41,12 @@ class Look:
         gradient, weight, *rest = [part.resolve(arrived) for part in self._parts()]
         if scale_log10:
             gradient = [value - scale_log10 for value in gradient]
-        levels = Levels(self.names, tuple(self.names[i] for i in self.with_gradient))
+        with_gradient = (
+            self.names
+            if len(self.with_gradient) == len(self.names)
+            else tuple([self.names[i] for i in self.with_gradient])
+        )
+        levels = Levels(self.names, with_gradient)
         levels.gradient, levels.weight = tuple(gradient), tuple(weight)
         if self.counts is not None:
             levels.zeros, levels.subnormals, levels.nonfinite = map(tuple, rest[:3])
@@ -94,6 +99,9 @@ class Levels:
             ("weight", self.names, self.weight),
             ("gradient", self.with_gradient, self.gradient),
         ):
+            total = sum(values)
+            if total == total and total != math.inf:
+                continue  # none is NaN or +inf: a look at thousands of names is saved
             for name, value in zip(names, values, strict=True):
                 if math.isnan(value) or value == math.inf:
                     return name, quantity
@@ -138,11 +146,13 @@ class Gauge:
         """Read the gradients as they are now."""
         gradients = [parameter.grad for parameter in look.parameters]
         given = [gradient for gradient in gradients if gradient is not None]
-        missing = tuple(i for i, gradient in enumerate(gradients) if gradient is None)
+        complete = len(given) == len(gradients)
+        missing = () if complete else tuple([i for i, g in enumerate(gradients) if g is None])
         if len(self._gradients) > _PLANS_MOST:
             self._gradients.clear()
         plan = self._gradients[missing] = _plan(self._gradients.get(missing), given)
-        look.with_gradient = [i for i, gradient in enumerate(gradients) if gradient is not None]
+        absent = frozenset(missing)
+        look.with_gradient = [i for i in range(len(gradients)) if i not in absent]
         look.gradient = many.norms(given, plan)
         look.counts = many.counts(given, plan) if look.thorough else None
 

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 
 from unvanish.errors import UnknownNameError
 from unvanish.i18n import _
-from unvanish.records import Finding
+from unvanish.records import Finding, Incident
 
 Level = Literal["cheap", "standard", "full"]
 
@@ -23,6 +23,7 @@ class MonitorOptions:
     overhead: float | None = 0.01
     sinks: tuple[Any, ...] = ()
     on_alarm: Callable[[Finding], object] | None = None
+    on_incident: Callable[[Incident], object] | None = None
     at: frozenset[int] = frozenset()
     save: bool = True
     directory: Path = field(default_factory=Path.cwd)
@@ -31,5 +32,8 @@ class MonitorOptions:
         """Raise UnknownNameError for a level that does not exist."""
         if self.level not in get_args(Level):
             raise UnknownNameError(
-                _("level"), str(self.level), get_args(Level), _("`standard` is the default.")
+                _("level of detail"),
+                str(self.level),
+                get_args(Level),
+                _("`standard` is the default."),
             )

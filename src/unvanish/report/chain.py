@@ -17,6 +17,7 @@ from unvanish.chain.formula import figure, numbers, slope_in_symbols, symbols
 from unvanish.chain.learn import Training
 from unvanish.chain.solution import Neuron, Solution
 from unvanish.i18n import _
+from unvanish.report.prose import Prose
 
 ROWS = 24  # neurons in a table; of more, those at both ends and the smallest factors
 BAR = 9  # columns of a bar
@@ -260,7 +261,7 @@ def _bullets(texts: Sequence[str]) -> RenderableType:
     grid.add_column()
     grid.add_column(overflow="fold")
     for text in texts:
-        grid.add_row("•", Text(text))
+        grid.add_row("•", Prose(text))
     return grid
 
 

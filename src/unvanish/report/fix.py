@@ -16,6 +16,7 @@ from unvanish.i18n import _
 from unvanish.records import Cure, CureStatus, Fix
 from unvanish.report import fix_words
 from unvanish.report.encodable import Encodable
+from unvanish.report.prose import prose
 
 WIDEST = 120
 _SPARKS = "▁▂▃▄▅▆▇█"
@@ -50,7 +51,7 @@ class Report:
         self.fix = fix
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        yield Encodable(Group(*self._parts(min(options.max_width, WIDEST))))
+        yield Encodable(Group(*map(prose, self._parts(min(options.max_width, WIDEST)))))
 
     def _parts(self, width: int) -> Iterator[RenderableType]:
         fix = self.fix

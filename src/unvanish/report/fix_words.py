@@ -18,7 +18,7 @@ def status_name(status: CureStatus) -> str:
     """Return how far a cure came, in a word or two."""
     return {
         "proven": _("proven"),
-        "measured": _("measured"),
+        "measured": _("measured only"),
         "tried": _("tried, not proven"),
         "screened-out": _("screened out"),
         "not-tried": _("not tried"),

@@ -15,12 +15,14 @@ from urllib.parse import quote
 from unvanish import codec, words
 from unvanish.diagnose.catalogue import rules
 from unvanish.diagnose.rule import Rule, sections
+from unvanish.i18n import _, current
 from unvanish.records import Diagnosis, Finding, Run, Severity
 from unvanish.report.checkout import place, reported
 
 SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 LEVELS: dict[Severity, str] = {"error": "error", "warning": "warning", "info": "note"}
 _ROOT = "SRCROOT"
+_LANGUAGES = {"en": "en-US", "zh": "zh-CN"}  # of the texts
 _ESCAPES = str.maketrans({"{": "{{", "}": "}}", "[": r"\[", "]": r"\]"})
 
 
@@ -40,6 +42,7 @@ def sarif(diagnosis: Diagnosis, root: Path) -> dict[str, Any]:
         "runs": [
             {
                 "tool": {"driver": driver},
+                "language": _LANGUAGES[current()],
                 "invocations": [_invocation(run)],
                 "originalUriBaseIds": {_ROOT: {"uri": root.resolve().as_uri() + "/"}},
                 "results": [_result(finding, codes, run, root) for finding in findings],
@@ -65,15 +68,15 @@ def _rule(code: str) -> dict[str, Any]:
         return {"id": code}
     return {
         "id": code,
-        "shortDescription": {"text": _escaped(rule.title)},
+        "shortDescription": {"text": _escaped(_(rule.title))},
         "fullDescription": {"text": _escaped(_first_section(rule))},
-        "help": {"text": _escaped(rule.documentation), "markdown": rule.documentation},
+        "help": {"text": _escaped(rule.translated), "markdown": rule.translated},
         "properties": {"tags": [rule.verdict]},
     }
 
 
 def _first_section(rule: Rule) -> str:
-    return next(iter(sections(rule.documentation).values()), rule.title)
+    return next(iter(sections(rule.translated).values()), _(rule.title))
 
 
 def _result(finding: Finding, codes: Sequence[str], run: Run, root: Path) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from unvanish.records import Diagnosis, Evidence, Finding, Trace
 from unvanish.report import evidence, focus, incidents, layers
 from unvanish.report.encodable import Encodable
 from unvanish.report.focus import Focus
+from unvanish.report.prose import Prose, prose
 from unvanish.report.table import layer_table
 
 ROOM = 20  # lines that a table of layers takes at most, or nearly
@@ -46,7 +47,7 @@ class Report:
     saved: Path | None = None
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        yield Encodable(Group(*self._parts(options.max_width)))
+        yield Encodable(Group(*map(prose, self._parts(options.max_width))))
 
     def _parts(self, width: int) -> Iterator[RenderableType]:
         found = focus.models(self.diagnosis)
@@ -120,7 +121,7 @@ def _findings(diagnosis: Diagnosis, several: bool) -> Iterator[RenderableType]:
         grid.add_column(style="dim", no_wrap=True)
         grid.add_column(overflow="fold")
         for name, value in _facts(finding, several):
-            grid.add_row(Text(name), Text(value))
+            grid.add_row(Text(name), Prose(value))
         yield Padding(grid, (0, 0, 0, 2))
 
 

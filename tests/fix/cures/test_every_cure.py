@@ -148,3 +148,33 @@ def test_the_lines_that_clip_do_so_at_every_step() -> None:
     one.optimizer.step()  # type: ignore[union-attr]
     norms = torch.stack([p.grad.norm() for p in one.model.parameters()])  # type: ignore[union-attr]
     assert norms.norm() == pytest.approx(one.settings.clip_norm, rel=1e-4)  # + 1e-6 in torch's
+
+
+def test_a_batch_norm_behind_a_convolution_over_time_can_be_pasted() -> None:
+    layers = (nn.Conv1d(2, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(24, 4))
+    one = live(nn.Sequential(*layers), labelled(16, 2, 8), classes)
+    pasted = copy.deepcopy(one.model)
+    change = cure("batch-norm").apply(one)
+    exec(cure("batch-norm").code(one, change), {"model": pasted})
+    torch.testing.assert_close(pasted(one.batch[0]), one.model(one.batch[0]))
+
+
+@pytest.mark.parametrize("dim", [0, 1, None])
+def test_only_zero_vectors_of_a_weight_norm_get_a_direction(dim: int | None) -> None:
+    head = nn.Linear(8, 4)
+    with torch.no_grad():
+        head.weight[:] = head.weight * 0 if dim is None else head.weight
+        head.weight.select(dim or 0, 2).zero_()
+    nn.utils.parametrizations.weight_norm(head, dim=dim)
+    v = head.parametrizations.weight.original1  # type: ignore[union-attr, index]
+    before = v.detach().clone()
+    one = live(head, labelled(16, 8), classes)
+    assert head.weight.isnan().any()
+    change = cure("nonzero-direction").apply(one)
+    weight = head.weight.detach()
+    assert weight.isfinite().all()
+    lost = (before == 0).all() if dim is None else (before == 0).all(1 - dim, keepdim=True)
+    assert (weight[lost.expand_as(weight)] == 0).all()
+    kept = ~lost.expand_as(weight)
+    torch.testing.assert_close(weight[kept], before[kept])
+    assert change.edits

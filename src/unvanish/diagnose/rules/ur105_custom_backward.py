@@ -4,7 +4,7 @@
 
 A torch.autograd.Function in the network whose backward ignores the gradient that comes in (it gives
 a gradient even where none comes), or whose slope differs from that of its own forward, found by
-finite differences, by 40 % or more.
+finite differences, by two fifths or more.
 
 ## Why it matters
 

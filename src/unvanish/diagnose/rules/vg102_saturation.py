@@ -3,7 +3,7 @@
 ## What it finds
 
 The backward signal vanishes, and a large share of the loss happens in activations at least half of
-whose unit-sample pairs lie in their flat ends: slope not 0 but below 7 % of the steepest (for the
+whose unit-sample pairs lie in their flat ends: slope not 0 but below 0.07 of the steepest (for the
 sigmoid |z| > 4), or rounded to exactly 0. If the scale of the network's input explains it, the
 rule says so.
 

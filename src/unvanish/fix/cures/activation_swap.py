@@ -2,10 +2,15 @@
 
 ReLU's slope is 1 where it is on, GELU and SiLU are smooth relatives, LeakyReLU is never off, tanh
 is smooth, bounded and has a second derivative. Weights are drawn anew (He's variance behind the
-ReLU family, orthogonal behind tanh), because an activation without its scale cures nothing.
+ReLU family, orthogonal behind tanh, variance 1/fan_in in the first and the last layer) and biases
+set to 0, because an activation without its scale cures nothing. The output's own activation stays.
 
 Proposed where the slope is to blame (sigmoid, saturation), where units are dead, where an
-exponential overflows, and where a loss needs a second derivative that ReLU does not have.
+exponential overflows, where a loss needs a second derivative that ReLU does not have, and, weakly,
+where the signal explodes or collapses.
+
+Unsafe: with another activation the network is another function, and what its weights have learnt
+is lost.
 """
 
 from __future__ import annotations

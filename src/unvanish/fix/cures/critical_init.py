@@ -1,13 +1,16 @@
 """Weights drawn with the variance that keeps the signal.
 
-Every linear and convolution layer gets weights of variance σ_w²/fan_in and zero biases, with the
-σ_w that its incoming activation asks for: √2 behind ReLU (He), 1 behind tanh and linear layers,
-the exact number behind GELU, SiLU, ELU. `orthogonal-init` draws orthogonal matrices of the same
-scale, which keep not only the average but every direction.
+Every trainable linear and convolution layer gets weights of variance σ_w²/fan_in and zero biases,
+with the σ_w that its incoming activation asks for (in the first layer: the one behind it): √2 at
+ReLU (He), 1 at tanh and linear layers, the exact number at GELU, SiLU, ELU. `orthogonal-init` draws
+orthogonal matrices of the same scale, which keep not only the average but every direction.
 
 Proposed where weights are blamed for vanishing or exploding, where samples collapse onto each
 other, and, weakly, where an activation is. Does not fit networks of sigmoids or softplus: these
-have a mean, and need `centring-bias`.
+have a mean, and need `centring-init`.
+
+Safe before training has begun: only values are redrawn that were drawn at random themselves. What a
+trained network has learnt would be lost.
 """
 
 from __future__ import annotations

@@ -1,11 +1,14 @@
 """A generator's loss that does not saturate.
 
-A generator that lowers log(1 − D(G(z))) gets the slope σ(z) of a judge that is sure of its fakes:
-nearly 0, at the time when it has most to learn. Raising log D(G(z)) has the same fixed point and
-the slope 1 − σ(z), nearly 1.
+Where the judge D answers with the logit u, D = σ(u), the slope of log(1 − D(G(z))) is −σ(u): nearly
+0 while the judge is sure of the fakes, when the generator has most to learn. Raising log D(G(z))
+has the same fixed point and the slope 1 − σ(u), nearly 1.
 
 Proposed where the loss head is to blame or the signal vanishes, and the loss holds a logarithm of
-1 − sigmoid that is minimised. It changes what is minimised, so it can be measured, not proven.
+1 − sigmoid that is minimised.
+
+Display-only: an edit of the line that computes the loss; a trial imitates it. It changes what is
+minimised, so it can be measured, not proven.
 """
 
 from __future__ import annotations

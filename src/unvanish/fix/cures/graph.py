@@ -4,9 +4,14 @@
   Python list are no part of `model.parameters()`, a head that was replaced after the optimiser was
   made is not in its groups.
 - `straight-through` lets the gradient pass an argmax: forward the hard choice, backward the
-  softmax's gradient.
+  softmax's gradient. The line to paste is torch's `gumbel_softmax(hard=True)`, which also makes the
+  choice at random, as training wants it.
 
 Proposed where the graph is cut.
+
+`register-parameters` is unsafe: what stood still begins to move; freeze first what was meant to
+stand still. `straight-through` is display-only, an edit that a trial imitates, and its gradient is
+an estimate.
 """
 
 from __future__ import annotations

@@ -1,12 +1,15 @@
 """Inputs shifted and scaled to mean 0 and mean square 1.
 
-Raw pixels or raw observations push first units into saturation and exponentials over the edge.
+Raw pixels or raw observations push the first units into saturation and make exponentials overflow.
 The floating-point input of the network is standardised in front of its first layer, by the numbers
 of the first batch: all entries alike, or, where columns differ by more than ten times in scale,
 column by column.
 
-Proposed where units are saturated, steps diverge or numbers overflow, and the input's mean square
-is far from 1.
+Proposed where units are saturated or dead, numbers overflow, steps are of the wrong size, or the
+signal vanishes, explodes or collapses, and the input's root mean square is above 3 or below 1/3.
+
+Unsafe: the network is another function of its input. The mean and the scale stand in the pasted
+lines, not in the state dictionary: whoever loads the weights elsewhere needs these lines there.
 """
 
 from __future__ import annotations

@@ -1,13 +1,16 @@
 """A loss head that takes logits.
 
 `nn.CrossEntropyLoss` applies log-softmax itself: a softmax in front of it squeezes the logits into
-[0, 1], and the loss cannot go below 1.46 for ten classes. `logits-head` takes the last softmax (or
-sigmoid, before a loss with logits) of the model away. A sigmoid before a squared error multiplies
-the error by its slope, which is nearly 0 where the output is wrong and sure: `bce-head` computes
-the binary cross-entropy on the logits instead, whose gradient is the error itself.
+[0, 1], and the loss cannot go below 1.46 for ten classes. `logits-head` takes the softmax (or
+log-softmax) at the model's end away. A sigmoid before a squared error multiplies the error by its
+slope, which is nearly 0 where the output is wrong and sure: `bce-head` computes the binary
+cross-entropy on the logits instead, whose gradient at the logits is the error itself.
 
-Proposed where the loss head is to blame. The second changes what is minimised: it can be measured,
-and is proven only on a yardstick of its own.
+Proposed where the loss head is to blame; `bce-head` also where units are saturated.
+
+`logits-head` is unsafe: from then on the model returns logits, and who reads probabilities has to
+apply the softmax. `bce-head` is display-only, an edit that a trial imitates; it changes what is
+minimised, so it can be measured, not proven.
 """
 
 from __future__ import annotations

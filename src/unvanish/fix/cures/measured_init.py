@@ -1,13 +1,22 @@
 """Weights and biases read off the network's own activations, then corrected by measurement.
 
 What follows each weight is read off a trace; weights and biases are drawn so that neither lengths
-nor gradients change from layer to layer (mirrored pairs or centring biases where an activation has
-a mean, orthogonal matrices, small residual branches, forget gates of recurrent cells), and each
-layer is corrected on one batch until its forward and backward gains are 1. It is `unvanish.init_`;
-`centring-init`, `mirrored-init` and `shaped-init` are its schemes.
+nor gradients change from layer to layer (orthogonal matrices, mirrored pairs or centring biases
+where an activation has a mean, small residual branches, open forget gates in recurrent cells), and
+each layer is corrected on one batch until its forward and backward gains are 1. `measured-init` is
+`unvanish.init_`, which chooses among these; the others hold to one scheme:
 
-Proposed where the signal vanishes, explodes or collapses in a network that has not been trained
-yet. Keeps the architecture and the activation.
+- `centring-init`: orthogonal weights, and biases that take the activations' means away;
+- `mirrored-init`: pairs of weights with opposite signs, with which a network starts as a linear
+  one;
+- `shaped-init`: each activation shaped for the depth of its network by deep kernel shaping (DKS),
+  folded into weights and biases.
+
+Proposed where the signal vanishes, explodes or collapses, where units are dead, and where numbers
+overflow. Keeps the architecture and the activation.
+
+Safe before training has begun: only values are redrawn that were drawn at random themselves. What a
+trained network has learnt would be lost; freeze what is pretrained.
 """
 
 from __future__ import annotations

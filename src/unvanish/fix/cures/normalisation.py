@@ -1,11 +1,15 @@
 """A normalisation behind every hidden layer, in front of its activation.
 
-BatchNorm sets each unit's mean and variance over the batch, LayerNorm those of each sample, so that
-neither lengths nor gradients depend on the scale of the weights. It goes between a layer and its
-activation; the last layer gets none.
+BatchNorm sets each unit's mean and variance over the batch, LayerNorm those of each sample (behind
+convolutions: GroupNorm of one group), so that neither lengths nor gradients depend on the scale of
+the weights. It goes between a layer and its activation; the last layer gets none. Its parameters
+join the optimiser.
 
-Proposed where the signal vanishes or explodes through weights or slopes, and where samples become
-one. Not where normalisations are there already.
+Proposed where the signal vanishes or explodes through weights or slopes, where samples become one,
+and where units are dead. Not where normalisations are there already.
+
+Unsafe: the network is another function. With BatchNorm the samples of a batch depend on each other,
+and the network computes differently in training and in evaluation.
 """
 
 from __future__ import annotations
@@ -85,7 +89,7 @@ class BatchNorm(Cure):
         )
 
     _line: ClassVar[str] = (
-        "(torch.nn.BatchNorm1d if layer.weight.dim() == 2 else torch.nn.BatchNorm2d)"
+        "(torch.nn.BatchNorm2d if layer.weight.dim() == 4 else torch.nn.BatchNorm1d)"
         "(layer.weight.shape[0])"
     )
 

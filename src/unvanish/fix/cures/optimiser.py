@@ -1,14 +1,24 @@
 """The step: its size, its start, its numerics.
 
 - `gradient-clipping` bounds the norm of the whole gradient, so that one cliff does not throw the
-  weights away (Pascanu et al. 2013). Proposed where the signal explodes or steps are too large.
+  weights away (Pascanu et al. 2013). Proposed where the signal explodes, numbers overflow, units
+  die or steps are too large.
 - `lower-learning-rate` and `much-lower-learning-rate` divide the rate by 10 and by 100, `warm-up`
-  begins with a small one. Proposed where steps are too large, diverge, or kill units.
-- `adam-eps` takes an eps that the parameters' type can hold: 1e-8 is 0 in float16.
-- `loss-scaling` multiplies the loss so that float16 gradients do not flush to 0, for optimisers
-  that divide by the gradient's size; `float32` trains in float32.
-- `zero-grad` clears gradients after every step.
-- `unscale-first` divides gradients by the loss scale before they are clipped.
+  begins with a small one. Proposed where steps are too large, diverge, or kill units; the first
+  and the last also where a normalisation is to blame for vanishing.
+- `adam-eps` takes an eps that the parameters' type can hold: 1e-8 is 0 in float16. Proposed where
+  numbers are not finite or steps are of the wrong size.
+- `loss-scaling` multiplies the loss so that float16 gradients do not flush to 0. Its trial suits
+  optimisers that divide by the gradient's size (Adam); before any other's step the scale has to be
+  divided out again. `float32` trains in float32. Proposed where parameters are in float16 and
+  gradients too small for it; the latter also where numbers are not finite.
+- `zero-grad` clears gradients after every step. Proposed where steps do not follow from the
+  gradient, as they do not when gradients add up.
+- `unscale-first` divides gradients by the loss scale before they are clipped. Proposed where the
+  optimiser takes only a small part of the gradient.
+
+`zero-grad` and `unscale-first` are display-only: edits of the loop that a trial imitates. All
+others are unsafe: they change the dynamics of training.
 """
 
 from __future__ import annotations

@@ -1,10 +1,15 @@
 """Normalise inside the residual branches instead of after the sums.
 
-A post-norm transformer divides the signal by the growing length of each sum, and its front dies
-once the rate is at its full height; with the normalisation inside the branch the skip stays open
-from end to end (Xiong et al. 2020). `nn.TransformerEncoderLayer` and `DecoderLayer` have a switch.
+A post-norm transformer divides what its skips carry by the length of each sum, so that the signal
+shrinks toward the front, and its first layers die once the rate is at its full height; with the
+normalisation inside the branch the skip stays open from end to end (Xiong et al. 2020). Sets
+`norm_first` of `nn.TransformerEncoderLayer` and `nn.TransformerDecoderLayer`. A stack of such
+layers usually ends in one more normalisation, which this cure does not add.
 
-Proposed where a normalisation is to blame for vanishing.
+Proposed where a normalisation is to blame for vanishing, and, less strongly, wherever the signal of
+such a network vanishes, explodes or collapses.
+
+Unsafe: the network is another function, and weights that were trained post-norm do not fit it.
 """
 
 from __future__ import annotations

@@ -4,7 +4,11 @@ Orthogonal recurrent matrices (identity for ReLU cells) neither shrink nor stret
 a forget gate with bias 1 stays open at the start, so that an LSTM remembers; the update gate of a
 GRU likewise.
 
-Proposed where a recurrence is to blame.
+Proposed where a recurrence is to blame, and, less strongly, wherever the signal of a network with
+recurrent layers vanishes or explodes.
+
+Safe before training has begun: only values are redrawn that were drawn at random themselves. What a
+trained network has learnt would be lost.
 """
 
 from __future__ import annotations

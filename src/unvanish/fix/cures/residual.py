@@ -1,11 +1,16 @@
 """Skips around hidden layers, or scaled branches where there are skips already.
 
 A skip hands the signal on unchanged beside what a layer makes of it, so that no product of factors
-can vanish; scaled by 1/√L the sums do not grow either. `scaled-branches` divides the last weights
-of existing residual branches by √(number of branches), as Fixup and Skip-init do more strongly.
+can vanish; scaled by 1/√L for L skips, the sums do not grow either. `residual` puts one around
+every hidden layer that keeps its width. `scaled-branches` divides the last weights of existing
+residual branches by √(number of branches), as Fixup and SkipInit do more strongly.
 
-`residual` is proposed where the signal vanishes or samples become one in a deep plain network,
-`scaled-branches` where residual sums make it explode.
+`residual` is proposed where the signal vanishes or samples become one in a deep plain network, and
+where weights make it explode, `scaled-branches` where residual sums make it explode or samples
+collapse.
+
+`residual` is unsafe: the network is another function. `scaled-branches` is safe before training has
+begun, for it only changes the scale of initial values.
 """
 
 from __future__ import annotations

@@ -1,12 +1,16 @@
 """Functions that stay finite where their value or their slope is not.
 
 sqrt has an infinite slope at 0, log no value there, acos and asin an infinite slope at ±1, exp
-overflows beyond 88 in float32, and a softmax whose row is masked from end to end divides 0 by 0.
-Each gets its usual safe form: sqrt(x + eps), log of a clamped x, a clamped acos, a clamped
-exponent, one visible key in every row. A weight norm of a zero vector gets a direction.
+overflows beyond 88 in float32. `safe-functions` gives each its usual safe form: sqrt(x + eps), log
+of a clamped x, a clamped acos, a clamped exponent. A softmax whose row is masked from end to end
+divides 0 by 0: `visible-key` leaves one visible key in every row. So does a weight norm of a zero
+vector: `nonzero-direction` gives it a direction, and the length 0 instead.
 
-Proposed where a value or gradient is not finite. In a trial the calls are replaced at run time;
-in your source each is an edit of one line.
+Proposed where a value or gradient is not finite.
+
+The first two are display-only: in a trial the calls are replaced at run time, in your source each
+is an edit of one line. `nonzero-direction` is safe: the weight becomes the 0 that it was meant to
+be.
 """
 
 from __future__ import annotations
@@ -187,9 +191,11 @@ class NonzeroDirection(Cure):
             raise NotApplicable(_("no weight norm of a zero vector"))
         with torch.no_grad():
             for length, direction in pairs:
-                v = live.model.get_parameter(direction)
-                v.copy_(torch.randn(v.shape, generator=live.generator))
-                live.model.get_parameter(length).zero_()
+                g, v = live.model.get_parameter(length), live.model.get_parameter(direction)
+                lost = _zero_vectors(g, v)
+                drawn = torch.randn(v.shape, generator=live.generator).to(v)
+                v.copy_(torch.where(lost, drawn, v))
+                g.masked_fill_(lost.reshape(g.shape), 0.0)
         rows = [Edit(direction, _("direction"), "0", _("drawn")) for _length, direction in pairs]
         return Change(tuple(rows), details={"pairs": pairs})
 
@@ -200,23 +206,33 @@ class NonzeroDirection(Cure):
                 "",
                 "with torch.no_grad():",
                 f"    for length, direction in {list(change.details['pairs'])!r}:",
-                "        torch.nn.init.normal_(model.get_parameter(direction))",
-                "        model.get_parameter(length).zero_()",
+                "        g, v = model.get_parameter(length), model.get_parameter(direction)",
+                "        over = [d for d in range(v.dim()) if g.dim() == 0 or g.shape[d] == 1]",
+                "        lost = (v == 0).all(dim=over, keepdim=True)",
+                "        v.copy_(torch.where(lost, torch.randn(v.shape).to(v), v))",
+                "        g.masked_fill_(lost.reshape(g.shape), 0.0)",
             )
         )
 
 
 def _zero_directions(model: nn.Module) -> list[tuple[str, str]]:
     """Return (length, direction) of weight norms, new style and old, with a zero direction."""
+    parameters = dict(model.named_parameters())
     found = []
-    for name, parameter in model.named_parameters():
+    for name, parameter in parameters.items():
         for end, other in (("original1", "original0"), ("weight_v", "weight_g")):
-            if name.endswith(end):
-                length = name.removesuffix(end) + other
-                rows = parameter.detach().reshape(parameter.shape[0], -1)
-                if bool((rows == 0).all(1).any()) and length in dict(model.named_parameters()):
-                    found.append((length, name))
+            length = name.removesuffix(end) + other
+            if not name.endswith(end) or length not in parameters:
+                continue
+            if bool(_zero_vectors(parameters[length], parameter).any()):
+                found.append((length, name))
     return found
+
+
+def _zero_vectors(length: Tensor, direction: Tensor) -> Tensor:
+    """Return whether the vector that each entry of `length` scales is 0, with kept dimensions."""
+    over = [d for d in range(direction.dim()) if length.dim() == 0 or length.shape[d] == 1]
+    return (direction.detach() == 0).all(dim=over, keepdim=True)
 
 
 CURES = (SafeFunctions(), VisibleKey(), NonzeroDirection())

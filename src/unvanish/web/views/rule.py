@@ -62,7 +62,7 @@ def _page(code: str) -> list[Any]:
             _("verdict: {verdict}").format(verdict=words.verdict_name(rule.verdict)),
             className="lead",
         ),
-        dcc.Markdown(rule.documentation.partition("\n\n")[2], className="prose"),
+        dcc.Markdown(rule.translated.partition("\n\n")[2], className="prose"),
         *(
             [
                 html.H2(_("Thresholds")),
