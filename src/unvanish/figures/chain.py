@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import plotly.graph_objects as go
 
+from unvanish import words
 from unvanish.chain import Band, Neuron, Solution, Training, band, find_activation
 from unvanish.chain.formula import figure as digits
 from unvanish.figures import theme
@@ -38,29 +39,41 @@ def factors(solution: Solution) -> go.Figure:
     ks = [neuron.k for neuron in neurons]
     sizes = [neuron.factor_log10 for neuron in neurons]
     low, high = _limits(sizes)
-    for label, color, pattern, fits in (
-        (_("grows"), theme.BLUE, "", lambda size: size > 0),
-        (_("shrinks"), theme.VERMILLION, "", lambda size: -math.inf < size <= 0),
-        (_("exactly zero"), theme.PURPLE, "/", lambda size: size == -math.inf),
+    for kind, color, pattern in (
+        ("grows", theme.BLUE, ""),
+        ("shrinks", theme.VERMILLION, ""),
+        ("zero", theme.PURPLE, "/"),
     ):
-        own = [neuron for neuron in neurons if fits(neuron.factor_log10)]
+        own = [one for one in neurons if effect(one.factor_log10) == kind]
         if own:
             figure.add_trace(
                 go.Bar(
-                    name=label,
-                    x=[neuron.k for neuron in own],
-                    y=[max(neuron.factor_log10, low) for neuron in own],
+                    name=_effect_name(kind),
+                    x=[one.k for one in own],
+                    y=[max(one.factor_log10, low) for one in own],
                     width=0.8,
                     marker={"color": color, "pattern": {"shape": pattern}},
-                    hovertext=[_hover(neuron) for neuron in own],
+                    hovertext=[_hover(one) for one in own],
                     hoverinfo="text",
                 )
             )
+    for kind, color, symbol in (("keeps", theme.GREEN, "square"), ("unknown", theme.PURPLE, "x")):
+        own = [one for one in neurons if effect(one.factor_log10) == kind]
+        if own:
+            hover = [_hover(one) for one in own]
+            marks = theme.points(
+                _effect_name(kind),
+                [one.k for one in own],
+                [0.0] * len(own),
+                hover,
+                color=color,
+                symbol=symbol,
+                mode="markers",
+            )
+            figure.add_trace(marks)
     running = product(solution)
     text = [
-        f"<b>∂a_{len(ks)}/∂a_{k - 1}</b><br>{digits(math.nan if math.isnan(p) else 0.0, p)}"
-        if not math.isfinite(p) or abs(p) > 300
-        else f"<b>∂a_{len(ks)}/∂a_{k - 1}</b><br>{digits(10.0**p)}"
+        f"<b>∂a_{len(ks)}/∂a_{k - 1}</b><br>{words.times(p)}"
         for k, p in zip(ks, running, strict=True)
     ]
     line = theme.points(_("product"), ks, running, text, color=theme.GREEN, axis="y2")
@@ -73,6 +86,25 @@ def factors(solution: Solution) -> go.Figure:
         yaxis2={"range": [bottom - 0.2, top + 0.2]},
     )
     return figure
+
+
+def effect(log10: float) -> str:
+    """Return what a factor does: "grows", "shrinks", "keeps" (exactly 1), "zero", "unknown"."""
+    if math.isnan(log10):
+        return "unknown"
+    if log10 == 0:
+        return "keeps"
+    return "zero" if log10 == -math.inf else "grows" if log10 > 0 else "shrinks"
+
+
+def _effect_name(kind: str) -> str:
+    return {
+        "grows": _("grows"),
+        "shrinks": _("shrinks"),
+        "keeps": _("exactly 1"),
+        "zero": _("exactly zero"),
+        "unknown": _("not a number"),
+    }[kind]
 
 
 def gradients(solution: Solution) -> go.Figure:

@@ -37,8 +37,8 @@ def newest(reading: Readings) -> go.Figure:
         )
     )
     kinds = (
-        (_("exactly zero"), "triangle-down", lambda value: value == -math.inf),
-        (_("not finite"), "x", lambda value: math.isnan(value) or value == math.inf),
+        (_("exactly zero"), "triangle-down", _is_zero),
+        (_("not finite"), "x", _is_wild),
     )
     for label, symbol, fits in kinds:
         found = [i for i, value in enumerate(values) if fits(value)]
@@ -65,3 +65,11 @@ def newest(reading: Readings) -> go.Figure:
         showlegend=False,
     )
     return figure
+
+
+def _is_zero(value: float) -> bool:
+    return value == -math.inf
+
+
+def _is_wild(value: float) -> bool:
+    return math.isnan(value) or value == math.inf

@@ -143,11 +143,10 @@ def _check(node: ast.expr, depth: int) -> int:
 def _is_exponent(node: ast.expr) -> bool:
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
         node = node.operand
-    return (
-        isinstance(node, ast.Constant)
-        and type(node.value) in (int, float)
-        and 0 < node.value <= POWER
-    )
+    match node:
+        case ast.Constant(value=int() | float() as number):
+            return not isinstance(number, bool) and 0 < number <= POWER
+    return False
 
 
 def _part(node: ast.expr) -> str:

@@ -20,6 +20,11 @@ if TYPE_CHECKING:
     from unvanish.web.address import Range
 
 
+def named(**values: str) -> dict[str, Any]:
+    """Return attributes whose names have a hyphen: `aria_label` stands for `aria-label`."""
+    return {name.replace("_", "-"): value for name, value in values.items()}
+
+
 def number(value: float | None, shown: str) -> Any:
     """Return `shown` with the exact number of the JSON contract behind it."""
     exact = codec.to_plain(value)
@@ -90,14 +95,9 @@ def choice(
         [
             html.Label(label, htmlFor=f"{identity}-list"),
             html.Select(
-                [
-                    html.Option(
-                        text, value=name, **({"selected": "selected"} if name == value else {})
-                    )
-                    for name, text in options
-                ],
+                [html.Option(text, value=name, selected=name == value) for name, text in options],
                 id=f"{identity}-list",
-                **{"data-choice": identity},
+                **named(data_choice=identity),
             ),
             dcc.Store(id=identity, data=value),
             html.Small(hint) if hint else None,
@@ -134,7 +134,7 @@ def picture(
                 className="plot",
                 id=f"{name}-plot",
                 role="img",
-                **{"aria-label": words_of_it.title, "aria-describedby": f"{name}-says"},
+                **named(aria_label=words_of_it.title, aria_describedby=f"{name}-says"),
             ),
             html.P(id=f"{name}-says", className="account"),
             *(html.P(prose(account), className="account") for account in accounts),
@@ -161,7 +161,7 @@ HIDDEN = {"visible": False}
 
 def _download(name: str) -> Any:
     return html.Button(
-        _("Download the data (CSV)"), type="button", className="data", **{"data-of": name}
+        _("Download the data (CSV)"), type="button", className="data", **named(data_of=name)
     )
 
 
@@ -180,7 +180,7 @@ def verdict(diagnosis: Diagnosis, *lines: str, level: int = 1) -> Any:
     heading = html.H1 if level == 1 else html.H2
     return html.Div(
         [
-            html.Span(MARKS[tone], className="mark", **{"aria-hidden": "true"}),
+            html.Span(MARKS[tone], className="mark", **named(aria_hidden="true")),
             html.Div(
                 [heading(prose(focus.sentence(diagnosis))), *(html.P(line) for line in lines)]
             ),
@@ -227,7 +227,7 @@ def finding(one: Finding, prefix: str) -> Any:
             ),
         ],
         className=f"finding {one.severity}",
-        **{"data-code": one.code},
+        **named(data_code=one.code),
     )
 
 
@@ -294,5 +294,5 @@ def table(
         className="scroll",
         tabIndex=0,
         role="region",
-        **{"aria-label": label},
+        **named(aria_label=label),
     )

@@ -91,7 +91,7 @@ def _application(server: Flask, site: Site, language: str, instance: str) -> Das
     prefix = f"/{language}/"
     app = Dash(
         f"unvanish.web.{language}",
-        server=server,
+        server=server,  # type: ignore[arg-type]  # a Flask is what its documentation asks for
         url_base_pathname=prefix,
         assets_folder=str(ASSETS),
         serve_locally=True,

@@ -110,7 +110,7 @@ def frame(prefix: str, name: str, search: str, content: Any) -> Any:
         html.A(
             text,
             href=prefix + end,
-            **({"aria-current": "page"} if end == here else {}),  # type: ignore[arg-type]
+            **parts.named(**({"aria_current": "page"} if end == here else {})),
         )
         for end, text in navigation()
     ]
@@ -119,7 +119,7 @@ def frame(prefix: str, name: str, search: str, content: Any) -> Any:
         html.Header(
             [
                 html.Strong("Unvanish"),
-                html.Nav(links, **{"aria-label": _("views")}),
+                html.Nav(links, **parts.named(aria_label=_("views"))),
                 html.A(
                     its_name,
                     href=f"/{other}/{name}{search}",

@@ -295,7 +295,7 @@ def _chapters(prefix: str, number: int) -> Any:
             html.A(
                 f"{i}. {story.title()}",
                 href=f"{prefix}chain?story={i}",
-                **({"aria-current": "step"} if i == number else {}),
+                **parts.named(**({"aria_current": "step"} if i == number else {})),
             )
         )
         for i, story in enumerate(STORIES, start=1)
@@ -304,10 +304,12 @@ def _chapters(prefix: str, number: int) -> Any:
         html.A(
             _("All of it"),
             href=f"{prefix}chain",
-            **({} if number else {"aria-current": "step"}),
+            **parts.named(**({} if number else {"aria_current": "step"})),
         )
     )
-    return html.Nav(html.Ol([*links, free]), className="chapters", **{"aria-label": _("the story")})
+    return html.Nav(
+        html.Ol([*links, free]), className="chapters", **parts.named(aria_label=_("the story"))
+    )
 
 
 def _onward(prefix: str, number: int, story: Story | None) -> list[Any]:
@@ -382,7 +384,7 @@ def _controls(made: Setting) -> Any:
             ),
         ],
         className="controls",
-        **{"aria-label": _("controls")},
+        **parts.named(aria_label=_("controls")),
     )
 
 

@@ -52,7 +52,7 @@ def view(site: Site, prefix: str) -> View:
                 ],
                 className="choices",
             ),
-            html.Div(id="compare-content", **{"aria-live": "polite"}),
+            html.Div(id="compare-content", **parts.named(aria_live="polite")),
         ]
 
     return show

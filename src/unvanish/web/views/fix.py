@@ -38,7 +38,7 @@ def _page(fix: Fix) -> list[Any]:
     return [
         html.Div(
             [
-                html.Span(parts.MARKS[tone], className="mark", **{"aria-hidden": "true"}),
+                html.Span(parts.MARKS[tone], className="mark", **parts.named(aria_hidden="true")),
                 html.Div(
                     [
                         html.H1(parts.prose(told.headline(fix))),
@@ -167,7 +167,7 @@ def _cure(cure: Cure) -> Any:
             ),
         ],
         className=f"finding {tone}",
-        **{"data-cure": words.printable(cure.name)},
+        **parts.named(data_cure=words.printable(cure.name)),
     )
 
 

@@ -279,5 +279,5 @@ def _controls(given: Mapping[str, str]) -> Any:
             html.Button(_("Stop"), id="play-stop", type="button"),
         ],
         className="controls",
-        **{"aria-label": _("controls")},
+        **parts.named(aria_label=_("controls")),
     )

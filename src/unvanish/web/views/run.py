@@ -363,7 +363,7 @@ def _line_of(follower: Follower) -> list[Any]:
     troubles = [f"{a.code}: {focus.title_of(a)}" for a in follower.alarms[-5:]]
     troubles += [describe(one) for one in follower.incidents[-5:]]
     return [
-        html.Span(className="pulse", **{"aria-hidden": "true"}),
+        html.Span(className="pulse", **parts.named(aria_hidden="true")),
         text,
         " ",
         html.Data(shown, value=shown, id="live-sampled"),

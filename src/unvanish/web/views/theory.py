@@ -336,7 +336,7 @@ def _page(name: str, text: str, sigma_w: float, sigma_b: float, depth: int) -> l
                         html.Div(id="theory-deep", className="facts more"),
                     ],
                     className="controls",
-                    **{"aria-label": _("controls")},
+                    **parts.named(aria_label=_("controls")),
                 ),
                 html.Div(
                     [
