@@ -100,6 +100,12 @@ bench-boundary: $(STAMP)  ## does a tanh network train where theory says so? (re
 bench-page: $(STAMP)  ## time to open the report of a 500-layer, 1,000-sample run (needs Chromium)
 	$(BIN)/python benchmarks/page.py
 
+bench-serve: $(STAMP) $(MO)  ## how fast the live page answers a slider, and shows a sample (needs Chromium)
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/serve.py --json benchmarks/results/serve.json
+
+screenshots: $(STAMP) $(MO)  ## pictures of the live page at two widths, light and dark (needs Chromium)
+	OMP_NUM_THREADS=1 $(BIN)/python docs/make_screenshots.py
+
 bench-depth: $(STAMP)  ## how deep plain networks train, by their starting weights (half an hour)
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/depth.py
 

@@ -13,7 +13,7 @@ pytest.importorskip("dash")
 pytest.importorskip("selenium")
 
 from tests.web.conftest import Page, Server, run_id
-from unvanish import store
+from unvanish import store, words
 
 pytestmark = pytest.mark.browser
 
@@ -71,7 +71,7 @@ def test_the_result_of_fix_is_shown_with_its_proof(fresh: Page, server: Server, 
     shown = fresh.js(
         "Array.from(document.querySelectorAll('[data-cure]')).map(n => n.dataset.cure)"
     )
-    assert shown == [cure.name for cure in fix.cures]
+    assert shown == [words.printable(cure.name) for cure in fix.cures]
     assert fresh.complaints() == []
 
 
@@ -96,8 +96,8 @@ def test_runs_have_their_verdicts_and_lead_to_them(fresh: Page, server: Server) 
 def test_the_numbers_of_a_run_are_those_of_its_json(
     fresh: Page, server: Server, kept: Path
 ) -> None:
-    words = [sys.executable, "-m", "unvanish", "report", run_id("vanishing"), "--json"]
-    done = subprocess.run(words, cwd=kept.parent, capture_output=True, text=True, check=True)
+    command = [sys.executable, "-m", "unvanish", "report", run_id("vanishing"), "--json"]
+    done = subprocess.run(command, cwd=kept.parent, capture_output=True, text=True, check=True)
     document = json.loads(done.stdout)
     fresh.open(server.address + f"en/run?id={run_id('vanishing')}")
     fresh.wait("document.querySelector('.layers-box') !== null")

@@ -22,6 +22,7 @@ window.dash_clientside.unvanish = (function () {
     figures.set(id.name, figure);
     if (width === 0 || !near(place)) {
       stale.add(id.name);
+      if (width === 0) setTimeout(look, 60); // perhaps it is about to be shown
       return [again.noUpdate(), again.noUpdate()];
     }
     stale.delete(id.name);

@@ -90,6 +90,7 @@ def register(app: Dash, site: Site, prefix: str) -> None:
             "seen": Output("play-seen", "data"),
             "result": Output("play-result", "children"),
             "done": Output("play-tick", "disabled"),
+            "hidden": Output("play-live", "hidden"),
         },
         inputs=[
             Input("play-tick", "n_intervals"),
@@ -100,7 +101,7 @@ def register(app: Dash, site: Site, prefix: str) -> None:
     )
     def follow(ticks: int | None, identity: str | None, revived: object, seen: Any) -> Any:
         nothing = dict.fromkeys(
-            ("line", "loss", "sample", "says", "seen", "result", "done"), no_update
+            ("line", "loss", "sample", "says", "seen", "result", "done", "hidden"), no_update
         )
         if not identity:
             return {**nothing, "line": _("No training yet."), "done": True}
@@ -127,7 +128,7 @@ def _look(training: Training, followers: dict[str, Follower], seen: Any, prefix:
     mark = [training.identity, follower.mark, running]
     if mark == seen:
         return {}
-    answer = {**run.live(follower), "seen": mark, "done": not running}
+    answer = {**run.live(follower), "seen": mark, "done": not running, "hidden": False}
     if not running:
         answer |= {"line": _ended(training), "result": _result(training, identity, prefix)}
     return answer
@@ -220,8 +221,14 @@ def _page(given: Mapping[str, str], training: str | None) -> list[Any]:
                     [
                         html.Div(id="play-problem", className="first"),
                         html.P(id="play-line", className="account first", role="status"),
-                        parts.picture("play-loss", explanation("loss"), 300),
-                        parts.picture("play-sample", run.sample_words(), 340),
+                        html.Div(
+                            [
+                                parts.picture("play-loss", explanation("loss"), 300),
+                                parts.picture("play-sample", run.sample_words(), 340),
+                            ],
+                            id="play-live",
+                            hidden=True,
+                        ),
                         html.Div(id="play-result"),
                     ],
                     className="shown",
