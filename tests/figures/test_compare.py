@@ -6,6 +6,7 @@ import math
 
 from tests.report import builders
 from unvanish.figures import compare as figures
+from unvanish.figures.history import history, history_picture
 from unvanish.figures.live import newest
 from unvanish.records import Readings, StepRecord
 from unvanish.report import focus
@@ -36,6 +37,25 @@ def test_levels_share_the_layers_of_all_runs() -> None:
         assert list(line.x) == sorted(set(line.x))
     longest = max(len(text) for text in figure.layout.xaxis.ticktext)
     assert longest < 100  # names of 2,000 characters are shortened
+
+
+def test_a_long_history_is_thinned_to_means() -> None:
+    readings = [
+        Readings("level", step, ("a#0", "b#0"), (float(step), -math.inf if step // 10 % 2 else 1.0))
+        for step in range(0, 10_000, 10)
+    ]
+    found = history(readings, stretches=100)
+    assert found is not None
+    assert (len(found.first), found.first[1], found.last[-1]) == (100, 100, 9990)
+    assert found.means[0][0] == sum(range(0, 100, 10)) / 10
+    assert set(found.means[1]) == {1.0}
+    assert history([]) is None
+    many = Readings("level", 0, tuple(f"layer{i}" for i in range(500)), (0.0,) * 500)
+    wide = history([many])
+    assert wide is not None
+    assert (len(wide.names), wide.names[0], wide.names[-1]) == (60, "layer0", "layer499")
+    (drawn,) = history_picture(found).data
+    assert drawn.z[0][0] == found.means[0][0]
 
 
 def test_the_newest_sample_shows_zeros_and_what_is_not_finite() -> None:

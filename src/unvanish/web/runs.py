@@ -12,7 +12,8 @@ from pathlib import Path
 from unvanish import i18n, store, words
 from unvanish.diagnose import diagnose
 from unvanish.diagnose.config import Config, load_config
-from unvanish.errors import NoSignalError, UnknownNameError, UnvanishError
+from unvanish.errors import NoSignalError, UnknownNameError, UnvanishError, UsageError
+from unvanish.figures.history import History, history
 from unvanish.i18n import _
 from unvanish.records import Diagnosis, Fix, Training, Verdict
 from unvanish.store import RunSummary
@@ -107,6 +108,22 @@ class Runs:
     def state(self, identity: str) -> str | None:
         """Return "running", "finished" or "killed"; None for a run that is not here."""
         return next((one.state for one in self._summaries() if one.id == identity), None)
+
+    def history(self, identity: str) -> History | None:
+        """Return the levels of a run's first model over all its samples; None without samples.
+
+        Raises as `check`.
+        """
+        self.check(identity)
+        try:
+            database, name = store.database_of(identity, self.directory)
+        except UsageError:  # in a file of its own: the end of a run only
+            return None
+        for quantity in ("level", "gradient"):
+            found = history(database.series(name, quantity))
+            if found is not None:
+                return found
+        return None
 
     def config(self) -> Config:
         """Return the settings that hold where the server was started."""

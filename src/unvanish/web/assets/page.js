@@ -59,17 +59,17 @@ window.dash_clientside.unvanish = (function () {
   // A neuron with a weight and a bias of its own.
   function ownPair(weight, bias, _clicks, neuron, own, allWeight, allBias) {
     const known = own || {};
-    if (Number(neuron) === 0) return again.noUpdate();
+    if (Number(neuron) === 0) return [again.noUpdate()];
     if (window.dash_clientside.callback_context.triggered_id === "chain-own-reset") {
       const rest = Object.assign({}, known);
       delete rest[neuron];
-      return rest;
+      return [rest];
     }
     const now = known[neuron] || [allWeight, allBias];
     if (weight === null || bias === null || (now[0] === weight && now[1] === bias)) {
-      return again.noUpdate();
+      return [again.noUpdate()];
     }
-    return Object.assign({}, known, { [neuron]: [weight, bias] });
+    return [Object.assign({}, known, { [neuron]: [weight, bias] })];
   }
 
   // The training goes on: by one step, or as long as it plays.

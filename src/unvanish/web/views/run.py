@@ -9,6 +9,7 @@ from flask import Flask, Response, request
 
 from unvanish import figures, words
 from unvanish.errors import NoSignalError, UnvanishError
+from unvanish.figures.history import history_picture
 from unvanish.figures.live import newest
 from unvanish.i18n import _
 from unvanish.records import Diagnosis
@@ -40,6 +41,7 @@ def view(site: Site, prefix: str) -> View:
             html.Section(_live_frame(), id="live", hidden=not running),
             dcc.Interval(id="live-tick", interval=EVERY, disabled=not running),
             html.Div(_content(site, prefix, identity), id="run-content"),
+            html.Div(_history_frame(), id="run-history", hidden=True),
         ]
 
     return show
@@ -77,6 +79,25 @@ def register(app: Dash, site: Site, prefix: str) -> None:
             # What is below was made after the end, unless this page has seen the run go on.
             return {**nothing, "seen": mark, "ended": True} if seen else {**nothing, "seen": mark}
         return {**nothing, **live(follower), "seen": mark}
+
+    @app.callback(
+        Output({"kind": "picture", "name": "run-history"}, "data"),
+        Output("run-history-says", "children"),
+        Output("run-history", "hidden"),
+        Input("run-id", "data"),
+        Input("live-ended", "data"),
+    )
+    def whole(identity: str, ended: bool | None) -> Any:
+        try:
+            found = site.runs.history(identity)
+        except UnvanishError:  # the page says it above
+            found = None
+        if found is None or len(found.first) < 2:
+            return no_update, no_update, True
+        text = _("Steps {first} to {last}, in {count} stretches.").format(
+            first=found.first[0], last=found.last[-1], count=len(found.first)
+        )
+        return parts.plain(history_picture(found)), text, False
 
     @app.callback(
         Output("live", "hidden"),
@@ -314,6 +335,21 @@ def _facts(diagnosis: Diagnosis, models: list[Focus]) -> Any:
 
 
 # --- while it goes on ----------------------------------------------------------------------------
+
+
+def _history_frame() -> Any:
+    told = Explanation(
+        _("The whole run"),
+        _("The size of the backward signal by layer, over all samples."),
+        (
+            _(
+                "Across: the steps, in stretches of equally many samples; each cell is a mean. Up:"
+                " the layers, the input at the bottom. It holds every sample that was taken, also"
+                " those whose traces were not kept."
+            ),
+        ),
+    )
+    return parts.picture("run-history", told, 460)
 
 
 def _live_frame() -> list[Any]:
