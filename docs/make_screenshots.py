@@ -52,9 +52,9 @@ return Array.from(document.querySelectorAll('.plot')).filter(p => p.clientWidth
 def record(directory: Path) -> list[str]:
     """Watch the example twice, and return the ids of the runs, the stuck one first."""
     shutil.copy(EXAMPLE, directory)
-    text = EXAMPLE.read_text("utf-8").replace("nn.Sigmoid()", "nn.ReLU()")
-    (directory / "train_relu.py").write_text(text, "utf-8")
-    for script in ("train_relu.py", EXAMPLE.name):
+    text = EXAMPLE.read_text("utf-8").replace("nn.Sigmoid()", "nn.BatchNorm1d(100), nn.ReLU()")
+    (directory / "train_mended.py").write_text(text, "utf-8")
+    for script in ("train_mended.py", EXAMPLE.name):
         words = [sys.executable, "-m", "unvanish", "run", "--quiet", script]
         subprocess.run(words, check=True, cwd=directory)
     from unvanish import store

@@ -293,7 +293,7 @@ def _chapters(prefix: str, number: int) -> Any:
     links = [
         html.Li(
             html.A(
-                f"{i}. {story.title()}",
+                [f"{i}", html.Span(f". {story.title()}")],
                 href=f"{prefix}chain?story={i}",
                 **parts.named(**({"aria_current": "step"} if i == number else {})),
             )

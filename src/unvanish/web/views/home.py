@@ -85,7 +85,7 @@ def listing(site: Site, prefix: str) -> list[Any]:
                     ]
                     for identity, fix in fixes
                 ],
-                "layers runs",
+                "layers texts",
                 label=_("Cures that were tried"),
             ),
         ]

@@ -69,7 +69,7 @@ def _page(code: str) -> list[Any]:
                 parts.table(
                     (_("name"), _("value"), _("meaning")),
                     limits,
-                    "layers runs",
+                    "layers texts",
                     numbers=(1,),
                     label=_("Thresholds"),
                 ),
