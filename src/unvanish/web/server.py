@@ -190,7 +190,7 @@ def _listen(application: Flask, host: str, port: int | None) -> Any:
                 max_request_body_size=guard.LARGEST,
                 channel_timeout=60,
             )
-        except socket.gaierror as error:
+        except (socket.gaierror, ValueError) as error:  # waitress looks the name up itself
             raise UsageError(
                 _("{host!r} is no address of this machine").format(host=host),
                 _("Give --host 127.0.0.1 or an address of this machine."),

@@ -52,8 +52,12 @@ const unvanishFit = (function () {
     return layout;
   }
 
-  function dataFor(figure, printing) {
+  function dataFor(figure, width, printing) {
     const data = structuredClone(figure.data);
+    for (const trace of data) {
+      // On a phone the title of a scale would take the room of the picture.
+      if (trace.colorbar && width < NARROW) trace.colorbar.title = { text: "" };
+    }
     if (dark.matches && !printing) {
       for (const trace of data) {
         for (const part of [trace.line, trace.marker, trace.marker && trace.marker.line]) {

@@ -10,7 +10,7 @@
     const width = printing ? 680 : plot.clientWidth;
     const layout = unvanishFit.layoutFor(figure, width, printing);
     layout.height = plot.clientHeight;
-    const data = unvanishFit.dataFor(figure, printing);
+    const data = unvanishFit.dataFor(figure, width, printing);
     return Plotly.react(plot, data, layout, unvanishFit.config(plot.id, width));
   }
 

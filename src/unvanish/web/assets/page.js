@@ -30,7 +30,7 @@ window.dash_clientside.unvanish = (function () {
     // The same figure with other numbers: what was zoomed stays zoomed.
     layout.uirevision = id.name;
     if (place && place.clientHeight) layout.height = place.clientHeight;
-    return [{ data: unvanishFit.dataFor(figure, false), layout }, unvanishFit.config(id.name, width)];
+    return [{ data: unvanishFit.dataFor(figure, width, false), layout }, unvanishFit.config(id.name, width)];
   }
 
   // A slider and its field hold the same number; whichever was moved tells the other.

@@ -104,7 +104,11 @@ def register(app: Dash, site: Site, prefix: str) -> None:
             ("line", "loss", "sample", "says", "seen", "result", "done", "hidden"), no_update
         )
         if not identity:
-            return {**nothing, "line": _("No training yet."), "done": True}
+            return {
+                **nothing,
+                "line": _("No training yet: choose a network, and train it."),
+                "done": True,
+            }
         try:
             training = site.playground.get(identity)
             return {**nothing, **_look(training, followers, seen, prefix)}

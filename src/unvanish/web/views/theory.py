@@ -131,7 +131,11 @@ def _background(activation: Activation, language: str) -> tuple[dict[str, Any], 
     """Return the phase diagram without the reader's own point, and its greatest σ_w."""
     settings = _theory(activation, language).settings
     shown = figures.phases(activation, settings, *GRID)
-    return parts.plain(figures.phase_picture(shown, settings)), shown.sigma_w[-1]
+    picture = parts.plain(figures.phase_picture(shown, settings))
+    for trace in picture["data"]:
+        if trace.get("mode") == "lines":  # black: no legend on a dark page, the caption names it
+            trace["showlegend"] = False
+    return picture, shown.sigma_w[-1]
 
 
 @lru_cache(maxsize=128)
