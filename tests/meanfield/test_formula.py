@@ -112,5 +112,12 @@ def test_what_is_not_finite_everywhere_is_refused(text: str) -> None:
         formula(text)
 
 
+@pytest.mark.parametrize("text", ["sin(1000*z)", "sin(1e6*z*z)", "abs(sin(40*z))"])
+def test_what_would_take_long_to_average_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="turns more than"):
+        formula(text)
+    assert formula("sin(4*z)").f(Z).max() > 0.99
+
+
 def test_a_jump_is_found() -> None:
     assert formula("sign(z - 0.25)").jumps == pytest.approx((0.25,))

@@ -45,6 +45,8 @@ def test_a_run_is_followed_while_it_trains(fresh: Page, tmp_path: Path) -> None:
         fresh.open(link)
         fresh.wait("(document.getElementById('live-sampled') || {}).textContent === '8'")
         fresh.wait("document.querySelector('#live-sample-plot .lines path') !== null")
+        fresh.wait("document.querySelector('#run-verdict .verdict') !== null")
+        fresh.wait("document.querySelectorAll('#run-content .plot').length > 0")
         assert script.poll() is None
         (tmp_path / "go").touch()
         fresh.wait("document.getElementById('live').hidden")

@@ -57,6 +57,7 @@ def test_a_view_is_sound(fresh: Page, server: Server, path: str, scheme: str) ->
             "document.documentElement.scrollWidth <= document.documentElement.clientWidth"
         )
     assert fresh.js(NAMELESS) == [[], []]
+    assert fresh.js("document.title").endswith(" · Unvanish")
     assert fresh.js("document.documentElement.lang") == {"e": "en", "z": "zh-CN"}[path[0]]
     assert fresh.js("document.querySelectorAll('main h1').length") == 1
     assert fresh.complaints() == []

@@ -26,6 +26,8 @@ MOST = 60  # operations
 DEEPEST = 30  # nested
 LARGEST = 1e6  # a number in a formula
 POWER = 16  # an exponent
+WIGGLES = 120  # turns from −40 to 40: sin(4.5 z) has that many. Quadrature takes time for each
+KINKS = 40
 
 Dual = tuple[Array, Array]  # a value, and its slope with respect to z
 
@@ -89,9 +91,20 @@ def formula(text: str) -> Activation:
             _("the formula {text!r} is not finite for every z").format(text=text),
             _("An activation has to be defined for every real number."),
         )
+    if _turns(df) > WIGGLES:
+        raise _refused(_("it turns more than {count} times from −40 to 40").format(count=WIGGLES))
     leaps = jumps(f)
     kinks = tuple(sorted({*jumps(df), *leaps}))
+    if len(kinks) > KINKS:
+        raise _refused(_("it has more than {count} kinks").format(count=KINKS))
     return Activation(text.strip(), f, df, kinks=kinks, jumps=tuple(leaps))
+
+
+def _turns(df: Callable[[Array], Array], points: int = 20_000) -> int:
+    """Return how often the slope changes its sign; the points lie unevenly, so as not to alias."""
+    z = np.sort(np.random.default_rng(0).uniform(-40.0, 40.0, points))
+    signs = np.sign(df(z))
+    return int(np.count_nonzero(np.diff(signs[signs != 0.0])))
 
 
 def _parsed(text: str) -> ast.expr:

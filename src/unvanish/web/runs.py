@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import queue
 import threading
+import time
 from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from unvanish.records import Diagnosis, Fix, Training, Verdict
 from unvanish.store import RunSummary
 
 _KEPT = 6  # diagnosed runs that are kept in memory
+_PAUSE, _RARELY = 2.0, 20.0  # a run that goes on is judged anew after so long, in seconds and costs
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,7 @@ class Runs:
         self._listing: tuple[object, list[RunSummary]] | None = None
         self._verdicts: dict[tuple[str, int], Judged] = {}
         self._diagnoses: OrderedDict[tuple[str, object, str], Diagnosis] = OrderedDict()
+        self._recent: dict[tuple[str, str], tuple[float, Diagnosis]] = {}
         self._waiting: queue.SimpleQueue[RunSummary] = queue.SimpleQueue()
         self._asked: set[tuple[str, int]] = set()
         self._worker: threading.Thread | None = None
@@ -88,6 +91,22 @@ class Runs:
             self._diagnoses[key] = made
             while len(self._diagnoses) > _KEPT:
                 self._diagnoses.popitem(last=False)
+        return made
+
+    def recent(self, identity: str) -> Diagnosis:
+        """Return what is concluded from a run that goes on, a moment ago at most.
+
+        To load and judge a long run takes a while: that is done anew only after many times as long.
+        Raises as `diagnosis`.
+        """
+        key = (identity, i18n.current())
+        known = self._recent.get(key)
+        if known is not None and time.monotonic() < known[0]:
+            return known[1]
+        started = time.monotonic()
+        made = self.diagnosis(identity)
+        ended = time.monotonic()
+        self._recent = {key: (ended + max(_PAUSE, _RARELY * (ended - started)), made)}
         return made
 
     def check(self, identity: str) -> None:

@@ -67,6 +67,7 @@ def layout() -> Any:
         [
             dcc.Location(id="url", refresh=False),
             dcc.Store(id="revived"),  # changes when the server answers again
+            dcc.Store(id="titled"),
             html.Div(id="page"),
         ]
     )
@@ -85,10 +86,13 @@ def register(app: Dash, prefix: str, views: Mapping[str, View]) -> None:
             content = [html.H1(_("This page cannot be shown")), parts.problem(error)]
         return frame(prefix, name, search or "", content)
 
-    fit = ClientsideFunction("unvanish", "fit")
-
     app.clientside_callback(
-        fit,
+        ClientsideFunction("unvanish", "entitle"),
+        Output("titled", "data"),
+        Input("page", "children"),
+    )
+    app.clientside_callback(
+        ClientsideFunction("unvanish", "fit"),
         Output({"kind": "graph", "name": MATCH}, "figure"),
         Output({"kind": "graph", "name": MATCH}, "config"),
         Input({"kind": "picture", "name": MATCH}, "data"),

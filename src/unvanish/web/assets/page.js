@@ -50,6 +50,15 @@ window.dash_clientside.unvanish = (function () {
     return again.noUpdate();
   }
 
+  // The window is called what the view is.
+  function entitle() {
+    setTimeout(() => {
+      const heading = document.querySelector("main h1");
+      if (heading) document.title = heading.textContent.slice(0, 90) + " · Unvanish";
+    }, 0);
+    return again.noUpdate();
+  }
+
   // Which neuron is looked at by itself, and what its sliders say.
   function pick(neuron, own, weight, bias) {
     const pair = (own || {})[neuron] || [weight, bias];
@@ -159,5 +168,5 @@ window.dash_clientside.unvanish = (function () {
     setTimeout(ask, 1000);
   });
 
-  return { fit, pair, keep_address: keepAddress, pick, own: ownPair, advance };
+  return { fit, pair, keep_address: keepAddress, entitle, pick, own: ownPair, advance };
 })();

@@ -19,7 +19,7 @@ from unvanish.web.follow import Follower
 from unvanish.web.playground import Training
 from unvanish.web.shell import View
 from unvanish.web.site import Site
-from unvanish.web.views import run
+from unvanish.web.views import live
 
 EVERY = 400  # milliseconds between two looks
 NAMES = tuple(playground.DEFAULTS)
@@ -132,7 +132,7 @@ def _look(training: Training, followers: dict[str, Follower], seen: Any, prefix:
     mark = [training.identity, follower.mark, running]
     if mark == seen:
         return {}
-    answer = {**run.live(follower), "seen": mark, "done": not running, "hidden": False}
+    answer = {**live.newest(follower), "seen": mark, "done": not running, "hidden": False}
     if not running:
         answer |= {"line": _ended(training), "result": _result(training, identity, prefix)}
     return answer
@@ -228,7 +228,7 @@ def _page(given: Mapping[str, str], training: str | None) -> list[Any]:
                         html.Div(
                             [
                                 parts.picture("play-loss", explanation("loss"), 300),
-                                parts.picture("play-sample", run.sample_words(), 340),
+                                parts.picture("play-sample", live.sample_words(), 340),
                             ],
                             id="play-live",
                             hidden=True,

@@ -7,10 +7,9 @@ from typing import Any
 from dash import Dash, Input, Output, State, dcc, html, no_update
 from flask import Flask, Response, request
 
-from unvanish import figures, words
+from unvanish import words
 from unvanish.errors import NoSignalError, UnvanishError
 from unvanish.figures.history import history_picture
-from unvanish.figures.live import newest
 from unvanish.i18n import _
 from unvanish.records import Diagnosis
 from unvanish.report import focus, layers, pictures
@@ -20,11 +19,13 @@ from unvanish.report.incidents import describe
 from unvanish.report.layers import Fold, Row, factor_parts
 from unvanish.report.page import ROOM, render_page
 from unvanish.web import address, guard, parts
-from unvanish.web.follow import Follower, Followers
+from unvanish.web.follow import Followers
 from unvanish.web.shell import View
 from unvanish.web.site import Site
+from unvanish.web.views import live
 
 EVERY = 500  # milliseconds between two looks at a run that goes on
+VERDICT = 2000  # milliseconds between two looks at its verdict
 INCIDENTS = 50
 
 
@@ -35,12 +36,15 @@ def view(site: Site, prefix: str) -> View:
         identity = address.parse(search).get("id", "")
         site.runs.check(identity)
         running = site.runs.state(identity) == "running"
+        verdict, content = _content(site, prefix, identity)
         return [
             dcc.Store(id="run-id", data=identity),
             dcc.Store(id="live-seen"),
-            html.Section(_live_frame(), id="live", hidden=not running),
+            html.Section(live.frame(), id="live", hidden=not running),
             dcc.Interval(id="live-tick", interval=EVERY, disabled=not running),
-            html.Div(_content(site, prefix, identity), id="run-content"),
+            dcc.Interval(id="verdict-tick", interval=VERDICT, disabled=not running),
+            html.Div(verdict, id="run-verdict"),
+            html.Div(content, id="run-content"),
             html.Div(_history_frame(), id="run-history", hidden=True),
         ]
 
@@ -78,7 +82,7 @@ def register(app: Dash, site: Site, prefix: str) -> None:
         if follower.state != "running":
             # What is below was made after the end, unless this page has seen the run go on.
             return {**nothing, "seen": mark, "ended": True} if seen else {**nothing, "seen": mark}
-        return {**nothing, **live(follower), "seen": mark}
+        return {**nothing, **live.newest(follower), "seen": mark}
 
     @app.callback(
         Output({"kind": "picture", "name": "run-history"}, "data"),
@@ -102,6 +106,8 @@ def register(app: Dash, site: Site, prefix: str) -> None:
     @app.callback(
         Output("live", "hidden"),
         Output("live-tick", "disabled"),
+        Output("verdict-tick", "disabled"),
+        Output("run-verdict", "children"),
         Output("run-content", "children"),
         Input("live-ended", "data"),
         State("run-id", "data"),
@@ -109,8 +115,25 @@ def register(app: Dash, site: Site, prefix: str) -> None:
     )
     def end(ended: bool | None, identity: str) -> Any:
         if not ended:
-            return no_update, no_update, no_update
-        return True, True, _content(site, prefix, identity)
+            return [no_update] * 5
+        return True, True, True, *_content(site, prefix, identity)
+
+    @app.callback(
+        Output("run-verdict", "children", allow_duplicate=True),
+        Output("run-content", "children", allow_duplicate=True),
+        Input("verdict-tick", "n_intervals"),
+        State("run-id", "data"),
+        State("run-content", "children"),
+        prevent_initial_call=True,
+    )
+    def judge(ticks: int | None, identity: str, content: list[Any] | None) -> Any:
+        """Judge anew while the run goes on; show the rest once there is a first sample."""
+        try:
+            diagnosis = site.runs.recent(identity)
+        except UnvanishError:  # no sample yet
+            return no_update, no_update
+        rest = no_update if content else report(diagnosis, prefix)
+        return _verdict(diagnosis), rest
 
 
 def add_routes(server: Flask, site: Site) -> None:
@@ -130,25 +153,30 @@ def add_routes(server: Flask, site: Site) -> None:
         return answer
 
 
-def _content(site: Site, prefix: str, identity: str) -> list[Any]:
+def _content(site: Site, prefix: str, identity: str) -> tuple[Any, list[Any]]:
+    """Return the verdict on a run, and what its report says below; nothing without a sample."""
     try:
         diagnosis = site.runs.diagnosis(identity)
     except NoSignalError as error:
         name = words.shorten(words.printable(identity), 60)
-        return [html.H1(_("Run {id}").format(id=name)), parts.problem(error)]
-    return report(diagnosis, prefix)
+        return [html.H1(_("Run {id}").format(id=name)), parts.problem(error)], []
+    return _verdict(diagnosis), report(diagnosis, prefix)
+
+
+def _verdict(diagnosis: Diagnosis) -> Any:
+    models = focus.models(diagnosis)
+    lines = [focus.training(models[0])] if len(models) == 1 else []
+    if diagnosis.run.ending == "running":
+        lines.append(_("It goes on: this is the verdict on what was sampled by now."))
+    return parts.verdict(diagnosis, *lines)
 
 
 def report(diagnosis: Diagnosis, prefix: str) -> list[Any]:
-    """Return the report of a run: what its HTML page shows, in the same order."""
+    """Return the report of a run below its verdict: what its HTML page shows, in that order."""
     run = diagnosis.run
     models = focus.models(diagnosis)
-    lines = [focus.training(models[0])] if len(models) == 1 else []
-    if run.ending == "running":
-        lines.append(_("It goes on: this is the verdict on what was sampled by now."))
     notes = focus.degradations(diagnosis)
     return [
-        parts.verdict(diagnosis, *lines),
         html.P(
             [
                 html.A(
@@ -334,9 +362,6 @@ def _facts(diagnosis: Diagnosis, models: list[Focus]) -> Any:
     )
 
 
-# --- while it goes on ----------------------------------------------------------------------------
-
-
 def _history_frame() -> Any:
     told = Explanation(
         _("The whole run"),
@@ -350,62 +375,3 @@ def _history_frame() -> Any:
         ),
     )
     return parts.picture("run-history", told, 460)
-
-
-def _live_frame() -> list[Any]:
-    return [
-        html.H2(_("Live")),
-        html.P(id="live-line"),
-        dcc.Store(id="live-ended"),
-        parts.picture("live-loss", explanation("loss"), 300),
-        parts.picture("live-sample", sample_words(), 340),
-    ]
-
-
-def sample_words() -> Explanation:
-    """Return what the picture of the newest sample is."""
-    return Explanation(
-        _("The newest sample"), _("The size of the backward signal, layer by layer."), ()
-    )
-
-
-def live(follower: Follower) -> dict[str, Any]:
-    """Return what the run has added last: a line, and the data of two pictures."""
-    sample = next(
-        (
-            found
-            for quantity in ("level", "gradient")
-            if (found := follower.readings.get((0, quantity))) is not None
-        ),
-        None,
-    )
-    line = figures.loss(follower.steps)
-    return {
-        "line": _line_of(follower),
-        "loss": no_update if line is None else parts.plain(line),
-        "sample": no_update if sample is None else parts.plain(newest(sample)),
-        "says": "" if sample is None else _("Step {step}").format(step=sample.step),
-    }
-
-
-def _line_of(follower: Follower) -> list[Any]:
-    last, sampled = follower.last, follower.sampled
-    if last is None:
-        return [_("Running: no step is over yet.")]
-    text = _("Running: step {step}, loss {loss}; last sampled step").format(
-        step=last.step, loss=words.loss(last.loss)
-    )
-    shown = words.NONE if sampled is None else str(sampled.step)
-    troubles = [f"{a.code}: {focus.title_of(a)}" for a in follower.alarms[-5:]]
-    troubles += [describe(one) for one in follower.incidents[-5:]]
-    return [
-        html.Span(className="pulse", **parts.named(aria_hidden="true")),
-        text,
-        " ",
-        html.Data(shown, value=shown, id="live-sampled"),
-        *(
-            [html.Br(), html.Span(" · ".join(troubles), className="flag", role="alert")]
-            if troubles
-            else []
-        ),
-    ]
