@@ -14,7 +14,7 @@ pytest.importorskip("dash")
 from tests.report import builders, fix_builders
 from unvanish import store
 from unvanish.chain import solve
-from unvanish.errors import NotOurFileError, UnknownNameError, UsageError
+from unvanish.errors import DependencyError, NotOurFileError, UnknownNameError, UsageError
 from unvanish.web import address, playground
 from unvanish.web.runs import Runs
 from unvanish.web.views import setting
@@ -116,6 +116,12 @@ def test_no_more_trainings_than_allowed(monkeypatch: pytest.MonkeyPatch) -> None
         grounds.close()
     assert not any(training.running for training in started)
     assert not started[0].directory.exists()
+
+
+def test_a_missing_package_of_the_playground_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(playground.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(DependencyError, match="pip install"):
+        playground.Playground().start({})
 
 
 def test_only_runs_of_the_directory_are_shown(

@@ -100,7 +100,9 @@ def _script(words: list[str], position: int) -> bool:
     help=_("also try the cures in random order at the same cost, for comparison"),
 )
 @click.option(
-    "--save/--no-save", default=True, help=_("keep the result under .unvanish/, for the live page")
+    "--save/--no-save",
+    default=None,
+    help=_("keep the result under .unvanish/, for the live page [if runs are kept there]"),
 )
 @json_option
 @click.option("-o", "--output", "page", metavar="FILE", help=_("write an HTML report to FILE"))
@@ -128,8 +130,9 @@ def command(words: tuple[str, ...], module: str | None, **options: Any) -> None:
         sys.exit(_INTERRUPTED)
     status = _status(fix)
     _show(fix, status, options)
-    if options["save"]:
-        _keep(fix, start / ".unvanish")
+    runs = start / ".unvanish"
+    if options["save"] or (options["save"] is None and runs.is_dir()):
+        _keep(fix, runs)
     if options["apply"]:
         _apply(fix, words, module)
     sys.exit(status)

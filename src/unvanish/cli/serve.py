@@ -76,6 +76,9 @@ def command(
         click.echo(
             _("Unvanish listens at {address} (Ctrl-C ends it)").format(address=serving.address)
         )
+    if host not in ("127.0.0.1", "localhost", "::1"):
+        note = _("other machines can open this page, and it asks for no password")
+        click.echo(_("unvanish: note: {message}").format(message=note), err=True)
     if browser:
         webbrowser.open(serving.address)
     serving.run()

@@ -7,6 +7,7 @@ a time, SECONDS each, KEPT results.
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -20,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from unvanish import i18n, store
-from unvanish.errors import UnknownNameError, UsageError
+from unvanish.errors import DependencyError, UnknownNameError, UsageError
 from unvanish.i18n import _
 from unvanish.web.address import Range, one_of
 
@@ -123,9 +124,16 @@ class Playground:
     def start(self, asked: Mapping[str, object]) -> Training:
         """Start a training and return it.
 
-        Raises UsageError for what is out of bounds, and where MOST run already.
+        Raises UsageError for what is out of bounds, and where MOST run already; DependencyError
+        where a package is missing that trainings need.
         """
         given = checked(asked)
+        for module, package in (("torch", "torch"), ("sklearn", "scikit-learn")):
+            if importlib.util.find_spec(module) is None:
+                raise DependencyError(
+                    _("the playground needs {name}").format(name=package),
+                    _("Install it: pip install 'unvanish[demo]'"),
+                )
         with self._lock:
             running = sum(training.running for training in self._known.values())
             if running >= MOST or self._closed:

@@ -7,8 +7,11 @@ every connection without a bound, and waits for ever for a request that does not
 from __future__ import annotations
 
 import errno
+import logging
 import secrets
+import signal
 import socket
+import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -165,7 +168,9 @@ class Serving:
         return f"http://{name}:{self.port}/"
 
     def run(self) -> None:
-        """Answer until Ctrl-C; then end every training of the playground."""
+        """Answer until Ctrl-C or SIGTERM; then end every training of the playground."""
+        signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(0))
+        logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # a moment's wait is no news
         try:
             self._server.run()
         finally:

@@ -179,7 +179,7 @@ def _answer(made: Setting, story: Story | None, number: int) -> dict[str, Any]:
             "shown": "training" in shown,
         },
         "headline": explain.headline(solution),
-        "told": [html.P(text) for text in story.tell(solution)] if story else [],
+        "told": [html.P(parts.prose(text)) for text in story.tell(solution)] if story else [],
         "notes": [] if story else _notes(made, solution),
         "problem": None,
         "query": address.write({**head, **made.differences(base)}),

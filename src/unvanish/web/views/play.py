@@ -126,7 +126,8 @@ def _look(training: Training, followers: dict[str, Follower], seen: Any, prefix:
         return {"line": _ended(training), "done": True}
     follower = followers.get(training.identity)
     if follower is None:
-        followers.clear() if len(followers) > playground.KEPT else None
+        if len(followers) > playground.KEPT:
+            followers.clear()
         follower = followers[training.identity] = Follower(store.Database(training.store), identity)
     follower.look()
     mark = [training.identity, follower.mark, running]

@@ -113,7 +113,7 @@ def _sixth(solution: Solution) -> Sequence[str]:
         _(
             "It holds for the right weights only: move w away from 1. And one negative z switches a"
             " neuron off: its factor is exactly 0, and so is the product. In wide networks the"
-            " right scale is He's."
+            " right scale is He's. `unvanish chain --claims` tests all that is said of the ReLU."
         ),
     )
 
