@@ -5,7 +5,7 @@ With `story=1` … `story=6` in its address it tells the course note's story, on
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -23,9 +23,9 @@ from unvanish.web.views import chain_page
 from unvanish.web.views import setting as settings
 from unvanish.web.views.chain_page import PICTURES
 from unvanish.web.views.setting import Setting
-from unvanish.web.views.stories import STORIES, Story
+from unvanish.web.views.stories import STORIES
 
-AT_ONCE = PICTURES[:3]  # the training is drawn after them: it takes longer
+LATER = PICTURES[1:]  # drawn after the factors
 STORY = address.Range(0, len(STORIES), 1, 0)
 
 
@@ -35,8 +35,7 @@ def view(site: Site, prefix: str) -> View:
     def show(search: str) -> Any:
         query = address.parse(search)
         number = STORY.whole("story", query.get("story", "0"))
-        base = STORIES[number - 1].setting if number else Setting()
-        return chain_page.page(prefix, number, settings.read(query, base))
+        return chain_page.page(prefix, number, settings.read(query, _base(number)))
 
     return show
 
@@ -46,17 +45,17 @@ def register(app: Dash, site: Site, prefix: str) -> None:
 
     @app.callback(
         output={
-            **{
-                name: Output({"kind": "picture", "name": f"chain-{name}"}, "data")
-                for name in AT_ONCE
-            },
-            **{f"{name}-says": Output(f"chain-{name}-says", "children") for name in AT_ONCE},
-            "now": Output("chain-now", "data"),
+            "factors": Output({"kind": "picture", "name": "chain-factors"}, "data"),
+            "says": Output("chain-factors-says", "children"),
             "headline": Output("chain-headline", "children"),
             "told": Output("chain-told", "children"),
-            "notes": Output("chain-notes", "children"),
             "problem": Output("chain-problem", "children"),
             "query": Output("chain-query", "data"),
+            # where the story puts it first
+            "training": Output(
+                {"kind": "picture", "name": "chain-training"}, "data", allow_duplicate=True
+            ),
+            "training-says": Output("chain-training-says", "children", allow_duplicate=True),
         },
         inputs={
             "depth": Input("chain-depth", "value"),
@@ -72,32 +71,33 @@ def register(app: Dash, site: Site, prefix: str) -> None:
             "revived": Input("revived", "data"),
         },
         state={"story": State("chain-story", "data")},
+        prevent_initial_call="initial_duplicate",
     )
     def solve(
         own: Mapping[str, list[float]] | None, revived: object, story: int, **given: Any
     ) -> dict[str, Any]:
         try:
             pairs = {int(k): (w, b) for k, (w, b) in (own or {}).items()}
-            made = settings.checked(own=pairs, **given)
-            return _answer(made, STORIES[story - 1] if story else None, story)
+            return _answer(settings.checked(own=pairs, **given), story)
         except UnvanishError as error:
-            keys = [*AT_ONCE, *(f"{name}-says" for name in AT_ONCE)]
-            keys += ["now", "headline", "told", "notes", "query"]
+            keys = ("factors", "says", "headline", "told", "query", "training", "training-says")
             return {**dict.fromkeys(keys, no_update), "problem": parts.problem(error)}
 
     @app.callback(
-        Output({"kind": "picture", "name": "chain-training"}, "data"),
-        Output("chain-training-says", "children"),
-        Input("chain-now", "data"),
+        output={
+            **{
+                name: Output({"kind": "picture", "name": f"chain-{name}"}, "data") for name in LATER
+            },
+            **{f"{name}-says": Output(f"chain-{name}-says", "children") for name in LATER},
+            "notes": Output("chain-notes", "children"),
+        },
+        inputs={"query": Input("chain-query", "data")},
+        state={"story": State("chain-story", "data")},
         prevent_initial_call=True,
     )
-    def learn(now: dict[str, Any] | None) -> Any:
-        if not now or not now["shown"]:
-            return no_update, no_update
-        chain = Chain(tuple(now["weights"]), tuple(now["biases"]), now["activation"])
-        training = _training(chain)
-        step = min(int(now["step"]), len(training.steps) - 1)
-        return parts.plain(figures.training(training, step)), _progress(training, step)
+    def follow(query: str | None, story: int) -> dict[str, Any]:
+        """Draw the rest of what the address says, once the factors are drawn."""
+        return _later(settings.read(address.parse(query), _base(story)), story)
 
     for name, output, inputs, states in (
         (
@@ -141,48 +141,71 @@ def _training(chain: Chain) -> Training:
     return train(chain, TASK, steps=int(settings.STEP.high))
 
 
-def _answer(made: Setting, story: Story | None, number: int) -> dict[str, Any]:
-    shown = story.pictures if story else PICTURES
-    chain = made.chain()
-    solution = made.solution(_training(chain) if made.step else None)
-    one = solution.neurons[max(made.neuron, 1) - 1]
-    before = solution.a_0 if one.k == 1 else solution.neurons[one.k - 2].a
-    drawn: dict[str, Any] = dict.fromkeys(AT_ONCE, no_update)
-    drawn["factors"] = parts.plain(figures.factors(solution))
-    if "gradients" in shown:
-        drawn["gradients"] = parts.plain(figures.gradients(solution))
-    if "neuron" in shown:
-        drawn["neuron"] = parts.plain(figures.neuron(made.activation, one.weight, one.bias, before))
-    first = solution.neurons[0]
-    base = story.setting if story else Setting()
+def _base(number: int) -> Setting:
+    return STORIES[number - 1].setting if number else Setting()
+
+
+def _shown(number: int) -> Sequence[str]:
+    return STORIES[number - 1].pictures if number else PICTURES
+
+
+def _answer(made: Setting, number: int) -> dict[str, Any]:
+    training = _training(made.chain()) if made.step or _shown(number)[0] == "training" else None
+    solution = made.solution(training)
+    told = STORIES[number - 1].tell(solution) if number else ()
     head = {"story": number} if number else {}
     return {
-        **drawn,
-        "factors-says": [
-            f"∂a_{chain.depth}/∂a_0 = ",
+        **_drawn_training(training if _shown(number)[0] == "training" else None, made.step),
+        "factors": parts.plain(figures.factors(solution))
+        if "factors" in _shown(number)
+        else no_update,
+        "says": [
+            f"∂a_{made.depth}/∂a_0 = ",
             parts.number(solution.input_gain, explain.precise(solution)),
         ],
-        "gradients-says": [
+        "headline": explain.headline(solution),
+        "told": [html.P(parts.prose(text)) for text in told],
+        "problem": None,
+        "query": address.write({**head, **made.differences(_base(number))}),
+    }
+
+
+def _later(made: Setting, number: int) -> dict[str, Any]:
+    shown = _shown(number)
+    training = _training(made.chain()) if made.step or "training" in shown else None
+    solution = made.solution(training)
+    answer: dict[str, Any] = dict.fromkeys((*LATER, *(f"{name}-says" for name in LATER)), no_update)
+    if "gradients" in shown:
+        first = solution.neurons[0]
+        answer["gradients"] = parts.plain(figures.gradients(solution))
+        answer["gradients-says"] = [
             "∂C/∂w_1 = ",
             parts.number(first.dC_dw, formula.figure(first.dC_dw, first.dC_dw_log10)),
-        ],
-        "neuron-says": _("Neuron {k}: x = {x}, factor {factor}.").format(
+        ]
+    if "neuron" in shown:
+        one = solution.neurons[max(made.neuron, 1) - 1]
+        before = solution.a_0 if one.k == 1 else solution.neurons[one.k - 2].a
+        answer["neuron"] = parts.plain(
+            figures.neuron(made.activation, one.weight, one.bias, before)
+        )
+        answer["neuron-says"] = _("Neuron {k}: x = {x}, factor {factor}.").format(
             k=one.k,
             x=formula.figure(before),
             factor=formula.figure(one.factor, one.factor_log10),
-        ),
-        "now": {
-            "weights": chain.weights,
-            "biases": chain.biases,
-            "activation": chain.activation,
-            "step": made.step,
-            "shown": "training" in shown,
-        },
-        "headline": explain.headline(solution),
-        "told": [html.P(parts.prose(text)) for text in story.tell(solution)] if story else [],
-        "notes": [] if story else _notes(made, solution),
-        "problem": None,
-        "query": address.write({**head, **made.differences(base)}),
+        )
+    if shown[0] != "training":
+        answer |= _drawn_training(training if "training" in shown else None, made.step)
+    return {**answer, "notes": [] if number else _notes(made, solution)}
+
+
+def _drawn_training(training: Training | None, step: int) -> dict[str, Any]:
+    """Return the picture of a training and its sentence; nothing without one."""
+    if training is None:
+        return {"training": no_update, "training-says": no_update}
+    step = min(step, len(training.steps) - 1)
+    return {
+        "training": parts.plain(figures.training(training, step)),
+        "training-says": _progress(training, step),
     }
 
 

@@ -48,7 +48,6 @@ def page(prefix: str, number: int, made: Setting) -> list[Any]:
         _chapters(prefix, number),
         *heading,
         dcc.Store(id="chain-story", data=number),
-        dcc.Store(id="chain-now"),
         *controls.addressed("chain"),
         dcc.Store(id="chain-own", data={str(k): list(pair) for k, pair in made.own.items()}),
         dcc.Store(id="chain-words", data=[_("Play the training"), _("Pause")]),
