@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -84,26 +85,22 @@ def photograph(browser: Any, address: str, width: int, scheme: str, picture: Pat
 
 @click.command()
 @click.option("--to", "target", type=click.Path(path_type=Path), help="directory of all pictures")
-@click.option("--only", default="", help="views whose names begin so")
-def main(target: Path | None, only: str) -> None:
+@click.option("--committed", is_flag=True, help="only those that go to docs/images")
+def main(target: Path | None, committed: bool) -> None:
     """Make all pictures."""
     target = target or Path(tempfile.mkdtemp(prefix="unvanish-screenshots-"))
     target.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as folder, chromium() as browser:
         run, other = record(Path(folder))
         with serving(Path(folder)) as address:
-            for name, path in VIEWS.items():
-                if not name.startswith(only):
+            for name, language, width, scheme in product(VIEWS, ("en", "zh"), WIDTHS, SCHEMES):
+                label = f"{name}.{language}.{width}.{scheme}"
+                if committed and label not in COMMITTED:
                     continue
-                for language in ("en", "zh"):
-                    for width in WIDTHS:
-                        for scheme in SCHEMES:
-                            label = f"{name}.{language}.{width}.{scheme}"
-                            where = f"{address}{language}/{path.format(run=run, other=other)}"
-                            photograph(browser, where, width, scheme, target / f"{label}.png")
-                            if label in COMMITTED:
-                                kept = ROOT / "docs/images" / COMMITTED[label]
-                                shutil.copy(target / f"{label}.png", kept)
+                where = f"{address}{language}/{VIEWS[name].format(run=run, other=other)}"
+                photograph(browser, where, width, scheme, target / f"{label}.png")
+                if label in COMMITTED:
+                    shutil.copy(target / f"{label}.png", ROOT / "docs/images" / COMMITTED[label])
     print(f"Wrote {target}")
 
 
