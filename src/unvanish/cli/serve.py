@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from unvanish.cli.options import json_option, lang_option
+from unvanish.cli.options import force_option, json_option, lang_option
 from unvanish.errors import DependencyError, UsageError
 from unvanish.i18n import _
 
@@ -46,9 +46,15 @@ SCHEMA = 1  # of the JSON
 )
 @click.option("--browser/--no-browser", default=True, help=_("open the page in a browser"))
 @json_option
+@force_option
 @lang_option
 def command(
-    directory: Path, host: str, port: int | None, browser: bool, json_path: str | None
+    directory: Path,
+    host: str,
+    port: int | None,
+    browser: bool,
+    json_path: str | None,
+    force: bool,
 ) -> None:
     """Listen, say where, and answer until Ctrl-C."""
     try:
@@ -60,7 +66,7 @@ def command(
             _("Install it: pip install 'unvanish[web]'"),
         ) from error
     from unvanish import codec
-    from unvanish.cli.output import write_output
+    from unvanish.cli.output import check_output, write_output
     from unvanish.web.server import Serving
 
     if directory.exists() and not directory.is_dir():
@@ -68,10 +74,12 @@ def command(
             _("{path} is no directory").format(path=directory),
             _("Give the directory that holds runs.db."),
         )
+    if json_path is not None:
+        check_output(json_path, force)
     serving = Serving(directory.absolute(), host, port)
     if json_path is not None:
         plain = {"schema": SCHEMA, "address": serving.address, "directory": str(directory)}
-        write_output(json_path, codec.dumps(plain), force=True)
+        write_output(json_path, codec.dumps(plain), force)
     if json_path != "-":
         click.echo(
             _("Unvanish listens at {address} (Ctrl-C ends it)").format(address=serving.address)

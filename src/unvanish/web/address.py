@@ -71,6 +71,11 @@ def parse(search: str | None) -> dict[str, str]:
     return dict(parse_qsl(text, keep_blank_values=True))
 
 
+def link(path: str, **values: object) -> str:
+    """Return the address of a view with its query."""
+    return path + write(values)
+
+
 def write(values: Mapping[str, object]) -> str:
     """Return the query that says `values`, with its question mark; "" for none."""
     texts = {n: f"{v:.12g}" if isinstance(v, float) else str(v) for n, v in values.items()}

@@ -13,11 +13,10 @@ from unvanish.i18n import _
 from unvanish.records import Diagnosis, Finding
 from unvanish.report import evidence, focus
 from unvanish.report.explain import Explanation
+from unvanish.web import address
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
-
-    from unvanish.web.address import Range
 
 
 def named(**values: str) -> dict[str, Any]:
@@ -50,7 +49,12 @@ def empty(identity: str) -> Any:
 
 
 def slider(
-    identity: str, label: str, bounds: Range, value: float, hint: str = "", whole: bool = False
+    identity: str,
+    label: str,
+    bounds: address.Range,
+    value: float,
+    hint: str = "",
+    whole: bool = False,
 ) -> Any:
     """Return a slider and a field that hold the same number; the field's `value` is read.
 
@@ -208,7 +212,7 @@ def finding(one: Finding, prefix: str) -> Any:
                     html.Span(
                         [
                             words.severity_name(one.severity) + " ",
-                            html.A(one.code, href=f"{prefix}rule?code={one.code}"),
+                            html.A(one.code, href=address.link(f"{prefix}rule", code=one.code)),
                         ],
                         className="code",
                     ),

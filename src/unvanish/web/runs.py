@@ -112,7 +112,8 @@ class Runs:
     def check(self, identity: str) -> None:
         """Raise UnknownNameError unless `identity` is the id of a run in this directory."""
         ids = self.ids()
-        if identity not in ids:
+        # What ends so the store takes for the name of a file, wherever that is.
+        if identity not in ids or identity.endswith((store.SUFFIX, ".db")):
             raise UnknownNameError(
                 _("run"),
                 words.shorten(words.printable(identity), 80),

@@ -109,13 +109,16 @@ def _overview(found: Sequence[Comparison], prefix: str) -> Any:
         rows.append([name, *(words.printable(text) for text in (first, *others))])
     heads = [
         "",
-        *(html.A(words.printable(side.id), href=f"{prefix}run?id={side.id}") for side in sides),
+        *(
+            html.A(words.printable(side.id), href=address.link(f"{prefix}run", id=side.id))
+            for side in sides
+        ),
     ]
     return parts.table(heads, rows, "layers overview", label=_("The runs side by side"))
 
 
 def _codes(side: Side, prefix: str) -> list[Any]:
-    links = [html.A(code, href=f"{prefix}rule?code={code}") for code in side.findings]
+    links = [html.A(code, href=address.link(f"{prefix}rule", code=code)) for code in side.findings]
     return [part for link in links for part in (link, " ")]
 
 

@@ -9,7 +9,7 @@ from dash import Dash, Input, Output, dcc, html
 from unvanish import words
 from unvanish.i18n import _
 from unvanish.report import fix_words
-from unvanish.web import parts
+from unvanish.web import address, parts
 from unvanish.web.runs import Entry
 from unvanish.web.shell import View
 from unvanish.web.site import Site
@@ -79,7 +79,11 @@ def listing(site: Site, prefix: str) -> list[Any]:
                 (_("result"), _("outcome"), _("command")),
                 [
                     [
-                        html.A(identity, href=f"{prefix}fix?id={identity}", className="mono"),
+                        html.A(
+                            identity,
+                            href=address.link(f"{prefix}fix", id=identity),
+                            className="mono",
+                        ),
                         fix_words.headline(fix),
                         html.Code(words.shorten(words.printable(" ".join(fix.command)), 60)),
                     ]
@@ -100,7 +104,7 @@ def _row(entry: Entry, prefix: str) -> list[Any]:
         return [html.Span(name, className="mono"), html.Span(why, className="flag"), "", "", "", ""]
     steps = max((len(model.steps) for model in head.models), default=0)
     return [
-        html.A(name, href=f"{prefix}run?id={summary.id}", className="mono"),
+        html.A(name, href=address.link(f"{prefix}run", id=summary.id), className="mono"),
         _verdict(entry),
         words.training_word(entry.judged.training)
         if entry.judged and entry.judged.training

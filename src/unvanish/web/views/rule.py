@@ -21,7 +21,7 @@ def view(site: Site, prefix: str) -> View:
 
     def show(search: str) -> Any:
         code = address.parse(search).get("code")
-        return _list(prefix) if code is None else _page(code)
+        return _list(prefix) if code is None else _page(code, prefix)
 
     return show
 
@@ -33,7 +33,7 @@ def register(app: Dash, site: Site, prefix: str) -> None:
 def _list(prefix: str) -> list[Any]:
     rows = [
         [
-            html.A(each.code, href=f"{prefix}rule?code={each.code}"),
+            html.A(each.code, href=address.link(f"{prefix}rule", code=each.code)),
             words.verdict_name(each.verdict),
             _(each.title),
         ]
@@ -43,7 +43,7 @@ def _list(prefix: str) -> list[Any]:
     return [html.H1(_("Rules")), parts.table(heads, rows, "layers", label=_("Rules"))]
 
 
-def _page(code: str) -> list[Any]:
+def _page(code: str, prefix: str) -> list[Any]:
     rule = find(code[:20])
     limits = [
         [
@@ -77,4 +77,5 @@ def _page(code: str) -> list[Any]:
             if limits
             else []
         ),
+        html.P(html.A(_("All rules"), href=f"{prefix}rule")),
     ]

@@ -180,10 +180,15 @@ def report(diagnosis: Diagnosis, prefix: str) -> list[Any]:
         html.P(
             [
                 html.A(
-                    _("The report as one file"), href=f"{prefix}report?id={run.id}", target="_blank"
+                    _("The report as one file"),
+                    href=address.link(f"{prefix}report", id=run.id),
+                    target="_blank",
                 ),
                 " · ",
-                html.A(_("Compare with another run"), href=f"{prefix}compare?runs={run.id}"),
+                html.A(
+                    _("Compare with another run"),
+                    href=address.link(f"{prefix}compare", runs=run.id),
+                ),
             ],
             className="lead",
         ),
