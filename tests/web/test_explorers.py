@@ -177,3 +177,14 @@ def test_the_playground_trains_a_network(fresh: Page, server: Server) -> None:
     fresh.wait("document.querySelector('#play-result h2') !== null")
     assert fresh.js("document.querySelector('#play-result h2').textContent") == told
     assert fresh.complaints() == []
+
+
+def test_a_training_beyond_its_bounds_is_refused(fresh: Page, server: Server) -> None:
+    fresh.open(server.address + "en/playground")
+    fresh.wait("document.getElementById('play-line').textContent")
+    fresh.set("play-depth", 99)
+    fresh.click("play-go")
+    said = fresh.wait("document.getElementById('play-problem').textContent")
+    assert "Give a number from 1 to 30" in said
+    assert "training=" not in fresh.driver.current_url
+    assert fresh.complaints() == []

@@ -171,3 +171,74 @@ def test_what_is_refused_is_said(fresh: Page, server: Server, path: str, says: s
     fresh.open(server.address + path)
     assert says in fresh.wait("(document.querySelector('[role=alert]') || {}).textContent")
     assert fresh.complaints() == []
+
+
+def test_runs_to_compare_are_chosen_on_the_page(fresh: Page, server: Server) -> None:
+    fresh.open(server.address + "en/compare")
+    fresh.wait("document.querySelectorAll('#compare-runs input').length >= 2")
+    for _box in range(2):
+        fresh.driver.execute_script(
+            "document.querySelector('#compare-runs input:not(:checked)').click()"
+        )
+        fresh.wait("document.querySelectorAll('#compare-runs input:checked').length > 0")
+    fresh.wait("document.querySelector('table.overview') !== null")
+    fresh.scroll_through()
+    chosen = fresh.js("new URLSearchParams(location.search).get('runs').split(',')")
+    heads = fresh.js(
+        "Array.from(document.querySelectorAll('table.overview th a')).map(a => a.textContent)"
+    )
+    assert heads == chosen
+    assert len(chosen) == 2
+    assert fresh.complaints() == []
+
+
+def test_the_language_changes_and_the_state_stays(fresh: Page, server: Server) -> None:
+    fresh.open(server.address + "en/theory?activation=mish")
+    fresh.wait("document.querySelectorAll('#theory-facts data').length > 5")
+    fresh.set("theory-sigma-b-slider", 0.5)
+    fresh.wait("location.href.includes('sb=0.5')")
+    fresh.set("theory-depth-slider", 33)
+    fresh.wait("location.href.includes('depth=33')")
+    fresh.click("language")
+    fresh.wait("document.documentElement.lang === 'zh-CN'")
+    fresh.wait("document.querySelectorAll('#theory-facts data').length > 5")
+    assert "/zh/theory?activation=mish&sb=0.5&depth=33" in fresh.driver.current_url
+    assert fresh.complaints() == []
+
+
+def test_the_choices_of_the_playground_are_in_its_address(fresh: Page, server: Server) -> None:
+    fresh.open(server.address + "en/playground")
+    fresh.wait("document.getElementById('play-line').textContent")
+    moves = {
+        "play-activation-list": ("tanh", "activation=tanh"),
+        "play-start-list": ("orthogonal", "start=orthogonal"),
+        "play-normalisation-list": ("layer", "normalisation=layer"),
+        "play-residual-list": ("yes", "residual=yes"),
+        "play-lr-list": ("0.01", "lr=0.01"),
+        "play-depth-slider": (12, "depth=12"),
+        "play-width-slider": (32, "width=32"),
+    }
+    for identity, (value, said) in moves.items():
+        fresh.set(identity, value)
+        fresh.wait(lambda said=said: said in fresh.driver.current_url, said)
+    fresh.open(fresh.driver.current_url)
+    for identity, (value, _said) in moves.items():
+        assert fresh.js("document.getElementById(arguments[0]).value", identity) == str(value)
+    assert fresh.complaints() == []
+
+
+def test_the_data_of_a_picture_can_be_downloaded(
+    fresh: Page, server: Server, tmp_path: Path
+) -> None:
+    fresh.open(server.address + "en/chain?depth=3")
+    fresh.scroll_through()
+    behaviour = {"behavior": "allow", "downloadPath": str(tmp_path)}
+    fresh.driver.execute_cdp_cmd("Browser.setDownloadBehavior", behaviour)
+    fresh.driver.execute_script(
+        "document.querySelector('button.data[data-of=\"chain-factors\"]').click()"
+    )
+    file = tmp_path / "chain-factors.csv"
+    fresh.wait(file.exists)
+    lines = file.read_text("utf-8-sig").splitlines()
+    assert lines[0] == "series,x,y,value,text"
+    assert len(lines) == 1 + 3 + 3  # three factors, three products

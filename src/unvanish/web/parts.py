@@ -79,9 +79,7 @@ def slider(
             dcc.Input(
                 id=identity,
                 type="number",
-                min=bounds.low,
-                max=bounds.high,
-                step=step if whole else "any",
+                step="any",  # without bounds: what is beyond them is refused in words
                 value=given,
                 debounce=False,
             ),
