@@ -106,6 +106,12 @@ bench-page: $(STAMP)  ## time to open the report of a 500-layer, 1,000-sample ru
 bench-store: $(STAMP)  ## a run of a million steps in the store: writing, size, reading
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/store.py --json benchmarks/results/store.json
 
+bench-serve: $(STAMP) $(MO)  ## how fast the live page answers a slider, and shows a sample (needs Chromium)
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/serve.py --json benchmarks/results/serve.json
+
+screenshots: $(STAMP) $(MO)  ## pictures of the live page at two widths, light and dark (needs Chromium)
+	OMP_NUM_THREADS=1 $(BIN)/python docs/make_screenshots.py
+
 bench-depth: $(STAMP)  ## how deep plain networks train, by their starting weights (half an hour)
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/depth.py
 

@@ -4,6 +4,7 @@ The language is chosen once, before any text is made: `--lang`, then UNVANISH_LA
 locale; from Python, when this module is imported, and later with `choose`. Catalogues live in
 `locale/`, in gettext's own form: the domain `unvanish` holds what the program says, `click` what
 click says by itself, and a domain of its own each larger body of documentation (`rules`, `cures`).
+A server that answers several readers at once chooses for each answer (`speaking`).
 """
 
 from __future__ import annotations
@@ -13,12 +14,16 @@ import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 LANGUAGES = ("en", "zh")
 DIRECTORY = Path(__file__).with_name("locale")
 _translations: gettext.NullTranslations = gettext.NullTranslations()
 _language = "en"
+_spoken: ContextVar[tuple[str, gettext.NullTranslations] | None] = ContextVar(
+    "spoken", default=None
+)
 _HEADING = re.compile(r"#+ ")
 _BIBLIOGRAPHY = "References"  # the heading under which list items are titles of works
 
@@ -27,24 +32,24 @@ def choose(language: str | None = None) -> str:
     """Set the language ("en", "zh"; None: from the environment) and return what was set."""
     global _translations, _language
     _language = language if language in LANGUAGES else _from_environment()
-    _translations = gettext.translation("unvanish", DIRECTORY, [_language], fallback=True)
-    return _language
-
-
-def current() -> str:
-    """Return the language in use."""
+    _translations = _catalogue("unvanish", _language)
     return _language
 
 
 @contextmanager
 def speaking(language: str) -> Iterator[None]:
-    """Use `language` inside the block, and the one before it again afterwards."""
-    before = current()
-    choose(language)
+    """Use `language` inside the block, in this thread only."""
+    token = _spoken.set((language, _catalogue("unvanish", language)))
     try:
         yield
     finally:
-        choose(before)
+        _spoken.reset(token)
+
+
+def current() -> str:
+    """Return the language in use."""
+    spoken = _spoken.get()
+    return _language if spoken is None else spoken[0]
 
 
 def language_option(arguments: Sequence[str]) -> str | None:
@@ -59,7 +64,12 @@ def language_option(arguments: Sequence[str]) -> str | None:
 
 def _(message: str) -> str:
     """Translate `message`."""
-    return _translations.gettext(message)
+    spoken = _spoken.get()
+    return (_translations if spoken is None else spoken[1]).gettext(message)
+
+
+def _catalogue(domain: str, language: str) -> gettext.NullTranslations:
+    return gettext.translation(domain, DIRECTORY, [language], fallback=True)
 
 
 def translate_text(text: str, domain: str) -> str:
@@ -69,7 +79,7 @@ def translate_text(text: str, domain: str) -> str:
     (indented by four) and the list of references stay as they are, and so does what the catalogue
     of `domain` lacks, such as the rule of another package.
     """
-    catalogue = gettext.translation(domain, DIRECTORY, [_language], fallback=True)
+    catalogue = _catalogue(domain, current())
     return _with_messages(text, catalogue.gettext)
 
 

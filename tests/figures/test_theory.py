@@ -57,5 +57,27 @@ def test_every_activation_can_be_drawn(name: str) -> None:
     assert (len(heat.z), len(heat.z[0])) == (len(shown.sigma_b), len(shown.sigma_w))
     markers = phase.data[-1]
     assert list(markers.x) == [setting.sigma_w for setting in theory.settings]
-    slope = figures.slope_picture(named(name), theory)
+    slope = figures.slope_picture(named(name), theory.q)
     assert [trace.name for trace in slope.data] == ["φ(z)", "φ'(z)"]
+
+
+def test_the_depth_scale_is_greatest_at_the_critical_point() -> None:
+    grid, depths = figures.depth_scale(named("relu"), 0.0, 3.0, points=60)
+    best = grid[depths.index(max(depths))]
+    assert best == pytest.approx(2.0**0.5, abs=0.05)  # the grid's step
+    picture = figures.depth_picture(grid, depths, 1.0, 6.0)
+    assert list(picture.data[-1].x) == [1.0]
+
+
+def test_maps_cross_the_diagonal_at_their_fixed_point() -> None:
+    layer = Layer(named("tanh"), 1.5, 0.1)
+    point = fixed_point(layer)
+    lengths = figures.length_map(layer, point)
+    after = np.interp(point.q, lengths.before, lengths.after)
+    assert after == pytest.approx(point.q, rel=1e-2)  # between two points of the line
+    correlations = figures.correlation_map(layer, point)
+    assert correlations.after[-1] == pytest.approx(1.0, abs=1e-6)
+    at = np.interp(point.correlation, correlations.before, correlations.after)
+    assert at == pytest.approx(point.correlation, abs=1e-2)
+    drawn = figures.map_picture(lengths, "title", "q", "q'")
+    assert list(drawn.data[-1].x) == [point.q]

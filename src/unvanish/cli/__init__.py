@@ -31,6 +31,7 @@ COMMANDS: dict[str, str] = {
     "tail": "tail",
     "export": "export",
     "merge": "merge",
+    "serve": "serve",
     "demo": "demo",
 }
 

@@ -18,7 +18,7 @@ from unvanish.cli.options import force_option, json_option, lang_option
 from unvanish.cli.output import write_output
 from unvanish.cli.target import ScriptCommand, is_function
 from unvanish.cli.usercode import called, load
-from unvanish.errors import UsageError, UserCodeError
+from unvanish.errors import StorageError, UsageError, UserCodeError
 from unvanish.i18n import _
 
 if TYPE_CHECKING:
@@ -99,6 +99,11 @@ def _script(words: list[str], position: int) -> bool:
     is_flag=True,
     help=_("also try the cures in random order at the same cost, for comparison"),
 )
+@click.option(
+    "--save/--no-save",
+    default=None,
+    help=_("keep the result under .unvanish/, for the live page [if runs are kept there]"),
+)
 @json_option
 @click.option("-o", "--output", "page", metavar="FILE", help=_("write an HTML report to FILE"))
 @force_option
@@ -125,9 +130,22 @@ def command(words: tuple[str, ...], module: str | None, **options: Any) -> None:
         sys.exit(_INTERRUPTED)
     status = _status(fix)
     _show(fix, status, options)
+    runs = start / ".unvanish"
+    if options["save"] or (options["save"] is None and runs.is_dir()):
+        _keep(fix, runs)
     if options["apply"]:
         _apply(fix, words, module)
     sys.exit(status)
+
+
+def _keep(fix: Fix, directory: Path) -> None:
+    """Save the result; what was found is worth having all the same where that fails."""
+    from unvanish import store
+
+    try:
+        store.save_fix(fix, directory)
+    except StorageError as error:
+        click.echo(_("error: {message}").format(message=error), err=True)
 
 
 def _apply(fix: Fix, words: tuple[str, ...], module: str | None) -> None:

@@ -99,9 +99,9 @@ def _from_callable(torch: Any, given: Any, kinks: Iterable[float] | None) -> Act
         function = copy.deepcopy(given).to("cpu", torch.float64).eval()
     f, df = _evaluator(torch, name, function)
     _check_elementwise(name, f)
-    jumps = _jumps(f)
-    found = _jumps(df) if kinks is None else [float(kink) for kink in kinks]
-    return Activation(name, f, df, kinks=tuple(sorted({*found, *jumps})), jumps=tuple(jumps))
+    leaps = jumps(f)
+    found = jumps(df) if kinks is None else [float(kink) for kink in kinks]
+    return Activation(name, f, df, kinks=tuple(sorted({*found, *leaps})), jumps=tuple(leaps))
 
 
 def _evaluator(torch: Any, name: str, function: Callable[[Any], Any]) -> tuple[Function, Function]:
@@ -161,7 +161,7 @@ def _check_elementwise(name: str, f: Function) -> None:
         )
 
 
-def _jumps(function: Function) -> list[float]:
+def jumps(function: Function) -> list[float]:
     """Return where `function` jumps, bisecting every interval toward its greater change."""
     low, high = _GRID[:-1].copy(), _GRID[1:].copy()
     at_low, at_high = function(low), function(high)

@@ -137,7 +137,7 @@ def asset(name: str) -> str:
 @cache
 def scripts() -> tuple[Markup, Markup]:
     """Return Plotly and the page's own script: the only text here that is not escaped."""
-    return Markup(get_plotlyjs()), Markup(asset("page.js"))
+    return Markup(get_plotlyjs()), Markup(asset("fit.js") + asset("page.js"))
 
 
 @cache

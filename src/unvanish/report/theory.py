@@ -225,7 +225,7 @@ def theory_page(theory: Theory, activation: Activation) -> str:
 
     phases = figures.phases(activation, theory.settings)
     pictures = {
-        "slope": figures.slope_picture(activation, theory),
+        "slope": figures.slope_picture(activation, theory.q),
         "phase": figures.phase_picture(phases, theory.settings),
     }
     page: str = (

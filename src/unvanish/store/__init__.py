@@ -10,6 +10,7 @@
     overview.py   a long run in a bounded number of points
     derived.py    numbers of a run of which only a record is there
     files.py      one run in a file of its own, `<id>.run`
+    fixes.py      results of `unvanish fix`, `<id>.fix`
     directory.py  both together: saving, finding, listing
     identity.py   names of runs
 
@@ -34,6 +35,7 @@ from unvanish.store.database import NAME as DATABASE
 from unvanish.store.database import Database
 from unvanish.store.directory import begin, database_of, load, runs, save
 from unvanish.store.files import SUFFIX
+from unvanish.store.fixes import fixes, load_fix, save_fix
 from unvanish.store.identity import new_id
 
 __all__ = [
@@ -50,8 +52,11 @@ __all__ = [
     "RunWriter",
     "begin",
     "database_of",
+    "fixes",
     "load",
+    "load_fix",
     "new_id",
     "runs",
     "save",
+    "save_fix",
 ]

@@ -35,7 +35,7 @@ def write(run: Run, directory: Path) -> Path:
     """
     target = directory / f"{run.id}{SUFFIX}"
     with storage_errors(target):
-        _write_atomically(target, codec.encode_run(run))
+        write_atomically(target, codec.encode_run(run))
     return target
 
 
@@ -74,7 +74,8 @@ def summary(path: Path) -> RunSummary:
         return RunSummary(path.stem, path, size, damaged=error.problem)
 
 
-def _write_atomically(target: Path, data: bytes) -> None:
+def write_atomically(target: Path, data: bytes) -> None:
+    """Write `data` to `target`, whole or not at all. Raises OSError."""
     handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.stem}-", suffix=".tmp")
     temporary = Path(name)
     try:

@@ -1,0 +1,1 @@
+"""The views: each module has `view`, what is shown, and `register`, what answers its controls."""
