@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -29,6 +30,8 @@ def run(*words: str) -> subprocess.CompletedProcess[str]:
         text=True,
         check=False,
         timeout=120,
+        # A server that never began leaves its sockets to the end of the process.
+        env={**os.environ, "PYTHONWARNINGS": ""},
     )
 
 

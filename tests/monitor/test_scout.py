@@ -8,6 +8,7 @@ from torch import nn
 from torch.nn.modules import module as registry
 from torch.optim import SGD, Optimizer
 
+from unvanish.monitor.optimizers import existing_optimizers
 from unvanish.monitor.pace import Pace
 from unvanish.monitor.scout import Scout
 
@@ -15,13 +16,18 @@ Found = list[tuple[nn.Module, list[Optimizer]]]
 
 
 @pytest.fixture
-def found() -> Iterator[Found]:
+def found(monkeypatch: pytest.MonkeyPatch) -> Iterator[Found]:
     models: Found = []
     said: list[str] = []
 
     def tell(model: nn.Module, optimizers: Sequence[Optimizer]) -> None:
         models.append((model, [*optimizers]))
 
+    older = {id(one) for one in existing_optimizers()}  # of other tests, not collected yet
+    monkeypatch.setattr(
+        "unvanish.monitor.scout.existing_optimizers",
+        lambda: [one for one in existing_optimizers() if id(one) not in older],
+    )
     scout = Scout(tell, said.append)
     before = (torch.autograd.backward, dict(registry._global_forward_pre_hooks))
     scout.install()
