@@ -279,19 +279,25 @@ def _amortised(pairs: np.ndarray) -> np.ndarray:
     return pairs[..., 1].sum(-1) / pairs[..., 0].sum(-1)
 
 
-def measure(build: Callable[[], Workload], way: Way, most: int, warm: int) -> dict[str, Any]:
-    """Return the ratios of a watched step to a bare one."""
+def measure(
+    build: Callable[[], Workload], way: Way, most: int, warm: int, seconds: float
+) -> dict[str, Any]:
+    """Return the ratios of a watched step to a bare one, from at most `seconds` of pairs."""
     torch.manual_seed(0)
     reference = build()
     torch.manual_seed(0)
     work = build()
     pairs: list[tuple[float, float]] = []
     with tempfile.TemporaryDirectory() as name, way(work, Path(name)) as step:
-        for _ in range(warm):  # the dense looks at the start of a run are over then
-            _timed(step)
+        began = time.perf_counter()
         for _ in range(5):
             reference.step()
-        while len(pairs) < most:
+        for number in range(warm):
+            _timed(step)
+            if number >= _LEAST and time.perf_counter() - began > seconds:
+                break
+        began = time.perf_counter()
+        while len(pairs) < _LEAST or (len(pairs) < most and time.perf_counter() - began < seconds):
             for number in range(_BLOCK):
                 if number % 2:
                     bare_seconds = _timed(reference.step)
@@ -316,13 +322,20 @@ def measure(build: Callable[[], Workload], way: Way, most: int, warm: int) -> di
 
 @click.command()
 @click.option("--pairs", default=400, show_default=True, help="the most pairs of steps")
-@click.option("--warm", default=130, show_default=True, help="steps before the first pair")
+@click.option("--warm", default=130, show_default=True, help="steps of ours before the first pair")
+@click.option("--seconds", default=30, show_default=True, help="the most time that a way takes")
 @click.option("--only", default="", help="ways whose name holds this")
 @click.option("--workload", default="", help="workloads whose name holds this")
 @click.option("--again", is_flag=True, help="measure also what the file has")
 @click.option("--json", "json_path", type=click.Path(path_type=Path))
 def main(
-    pairs: int, warm: int, only: str, workload: str, again: bool, json_path: Path | None
+    pairs: int,
+    warm: int,
+    seconds: int,
+    only: str,
+    workload: str,
+    again: bool,
+    json_path: Path | None,
 ) -> None:
     """Print the ratio of a watched step to a bare one."""
     warnings.simplefilter("ignore", UnvanishWarning)
@@ -342,7 +355,9 @@ def main(
     ]
     console = Console(stderr=True)
     for place, name in track(wanted, "measuring", console=console):
-        found = measure(WORKLOADS[place], WAYS[name], pairs, warm)
+        # The dense looks at the start of a run of ours are over after `warm` steps.
+        before = warm if name.startswith("unvanish") else 5
+        found = measure(WORKLOADS[place], WAYS[name], pairs, before, seconds)
         figures["ratios"].setdefault(place, {})[name] = found
         console.print(place, "|", name, "|", *found["median ratio"], "|", *found["amortised ratio"])
         if json_path is not None:
