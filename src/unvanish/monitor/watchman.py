@@ -53,6 +53,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 _OPEN_MOST = 1024  # backward passes that wait for a step
 _SUSPICIOUS = 64  # backward passes without a step, after which our hooks are looked for
+_TOGETHER = 16  # steps that are taken in at once: one by one, each would find cold caches
 _WAITING_MOST = 4096  # steps that wait for a transfer
 _PATIENCE = 5.0  # seconds that the end waits for what other ranks have begun to share
 _PATIENCE_AFTER_ERROR = 1.0
@@ -595,13 +596,21 @@ class Monitor(Shown):
     # --- reading back --------------------------------------------------------------------------
 
     def _read(self, step: Step, optimizers: Sequence[Optimizer]) -> bool:
-        """Send what waits after a look, and take in what has arrived; whether there is an alarm."""
+        """Send what waits after a look, and take in what has arrived; whether there is an alarm.
+
+        Steps without a look are taken in by the dozen, unless their loss is not finite: then they
+        are sampled.
+        """
         alarmed = False
         if step.kind != "none" or len(self._waiting) >= _WAITING_MOST:
             if step.kind == "sampled":
                 alarmed = self._land_all()
             self._launch(optimizers)
-        elif not self._flights and not any(one.on_device() for one in self._waiting):
+        elif (
+            len(self._waiting) >= _TOGETHER
+            and not self._flights
+            and not any(one.on_device() for one in self._waiting)
+        ):
             self._launch(optimizers)
         while self._flights and (self._flights[0].ready() or self._is_due(self._flights[0])):
             alarmed |= self._land()
