@@ -515,6 +515,7 @@ class OptimizerFacts:
     eps: float | None = None
     weight_decay: float | None = None
     momentum: float | None = None
+    orphans: int = 0  # parameters that it holds, and that no watched model has or loss reaches
 
 
 @dataclass(frozen=True, slots=True)

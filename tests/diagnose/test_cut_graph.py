@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
 from tests.diagnose.builders import (
+    SGD,
     Net,
     a_parameter,
     codes,
@@ -102,6 +104,15 @@ def test_parameters_missing_from_the_optimiser() -> None:
     ]
     found = judge(TRACES, falling(), parameters=middle)
     assert (found.verdict, finding(found, "CG102").severity) == ("cut-graph", "warning")
+
+
+def test_an_optimiser_of_parameters_that_are_gone() -> None:
+    """Its layers were replaced after it was made: no feature extraction, whatever the loss does."""
+    facts = [a_parameter("a.weight", in_optimizer=False), a_parameter("head.weight")]
+    found = judge(TRACES, falling(), parameters=facts, optimizer=replace(SGD, orphans=1))
+    leader = finding(found, "CG102")
+    assert (found.verdict, leader.severity) == ("cut-graph", "error")
+    assert "does not have" in leader.title
 
 
 def test_a_front_left_out_of_the_optimiser_is_feature_extraction() -> None:

@@ -47,6 +47,7 @@ class Lane:
     reached: frozenset[int] = frozenset()  # ids of the parameters that its last trace reached
     roots: frozenset[int] = frozenset()  # ids of the root modules in its last trace
     parameters: dict[str, ParameterFacts] = field(default_factory=dict)
+    orphans: frozenset[int] | None = None  # ids that the optimisers hold and no trace knew
     alone: bool = True  # other ranks do not add their shards: those of this one are left out
     units: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
     # layer key -> which units were ever on, and which were seen at all, on the device
@@ -129,7 +130,12 @@ class Lane:
     ) -> None:
         signals = {signal.name: signal for signal in trace.parameters}
         called = set(pending.called_modules())
-        for identity, (name, owner) in _own(pending, names, held, optimised or frozenset()).items():
+        own = _own(pending, names, held, optimised or frozenset())
+        models = (model for model in (*pending.models, *pending.idle_models))
+        known_ids = {id(parameter) for model in models for parameter in model.parameters()}
+        orphans = held - own.keys() - known_ids
+        self.orphans = orphans if self.orphans is None else self.orphans & orphans
+        for identity, (name, owner) in own.items():
             parameter = getattr(owner, name.rpartition(".")[2])
             signal = signals.get(name)
             known = self.parameters.get(name)
@@ -181,7 +187,7 @@ class Lane:
             type=self.type,
             traces=tuple(self.traces),
             steps=tuple(self.history.records),
-            optimizer=self.optimizer,
+            optimizer=self.optimizer and replace(self.optimizer, orphans=len(self.orphans or ())),
             parameters=tuple(self.parameters.values()),
             always_dead=self._always_dead() if always_dead is None else always_dead,
         )

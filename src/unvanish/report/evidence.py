@@ -46,6 +46,7 @@ def label(name: str) -> str:
         "output_level_log10": _("gradient at the output (log₁₀)"),
         "output_shape": _("shape of the output"),
         "parameters_not_updated": _("parameters that nobody updates"),
+        "parameters_of_no_model": _("parameters of the optimiser that no model has"),
         "parameters_with_zero_gradient": _("parameters with a gradient of zero"),
         "parameters_without_gradient": _("parameters without a gradient"),
         "participation_share": _("samples that take part in the backward signal"),

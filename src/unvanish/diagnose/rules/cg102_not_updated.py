@@ -4,7 +4,8 @@
 
 Parameters that a gradient reaches and that the optimiser does not hold: layers kept in a plain
 Python list, tuple or dict, so that `parameters()` does not see them; or parameters left out when
-the optimiser was made, between others that it does hold.
+the optimiser was made, between others that it does hold; or layers that were replaced after it was
+made, whose old parameters it still holds.
 
 ## Why it matters
 
@@ -57,7 +58,21 @@ def check(view: View) -> Sequence[Finding]:
         remedy = _("Keep layers in nn.ModuleList or nn.ModuleDict, not in a Python list or dict.")
         return [_finding(view, lost, "error", title, remedy)]
     left_out = [each for each in reached if each.registered and each.in_optimizer is False]
-    if not left_out or all(each.in_optimizer is False for each in reached):
+    if not left_out:
+        return []
+    optimizer = view.model.optimizer
+    if optimizer is not None and optimizer.orphans:
+        title = _(
+            "The optimiser steps parameters that the model does not have (any more):"
+            " {count} of the model's own ({first} and others) are not in it."
+        )
+        remedy = _(
+            "Make the optimiser after the last layer is replaced, loaded or wrapped, from"
+            " model.parameters()."
+        )
+        orphans = Evidence("parameters_of_no_model", float(optimizer.orphans), 0.0)
+        return [_finding(view, left_out, "error", title, remedy, orphans)]
+    if all(each.in_optimizer is False for each in reached):
         return []
     title = _("{count} trainable parameters ({first} and others) are not in the optimiser.")
     remedy = _(
@@ -71,7 +86,12 @@ def check(view: View) -> Sequence[Finding]:
 
 
 def _finding(
-    view: View, lost: list[ParameterFacts], severity: Severity, title: str, remedy: str
+    view: View,
+    lost: list[ParameterFacts],
+    severity: Severity,
+    title: str,
+    remedy: str,
+    *more: Evidence,
 ) -> Finding:
     module = lost[0].module
     return Finding(
@@ -85,6 +105,7 @@ def _finding(
         evidence=(
             Evidence("parameters_not_updated", float(len(lost)), 0.0),
             Evidence("modules", ", ".join(dict.fromkeys(place(each.module) for each in lost))),
+            *more,
         ),
         remedy=remedy,
         model=view.model.name,
