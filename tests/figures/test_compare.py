@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from tests.report import builders
 from unvanish.figures import compare as figures
@@ -10,6 +11,8 @@ from unvanish.figures.history import history, history_picture
 from unvanish.figures.live import newest
 from unvanish.records import Readings, StepRecord
 from unvanish.report import focus
+from unvanish.store import Overview
+from unvanish.store.overview import of_readings, overview_of
 
 
 def test_losses_of_long_runs_are_thinned() -> None:
@@ -39,19 +42,24 @@ def test_levels_share_the_layers_of_all_runs() -> None:
     assert longest < 100  # names of 2,000 characters are shortened
 
 
+def seen(readings: Sequence[Readings], points: int) -> Overview:
+    samples = [of_readings(one) for one in readings]
+    return overview_of("level", samples, points)
+
+
 def test_a_long_history_is_thinned_to_means() -> None:
     readings = [
         Readings("level", step, ("a#0", "b#0"), (float(step), -math.inf if step // 10 % 2 else 1.0))
         for step in range(0, 10_000, 10)
     ]
-    found = history(readings, stretches=100)
+    found = history(seen(readings, 100))
     assert found is not None
     assert (len(found.first), found.first[1], found.last[-1]) == (100, 100, 9990)
     assert found.means[0][0] == sum(range(0, 100, 10)) / 10
     assert set(found.means[1]) == {1.0}
-    assert history([]) is None
+    assert history(seen([], 100)) is None
     many = Readings("level", 0, tuple(f"layer{i}" for i in range(500)), (0.0,) * 500)
-    wide = history([many])
+    wide = history(seen([many], 100))
     assert wide is not None
     assert (len(wide.names), wide.names[0], wide.names[-1]) == (60, "layer0", "layer499")
     (drawn,) = history_picture(found).data

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import plotly.graph_objects as go
@@ -11,7 +10,7 @@ import plotly.graph_objects as go
 from unvanish import words
 from unvanish.figures import theme
 from unvanish.i18n import _
-from unvanish.records import Readings
+from unvanish.store import Overview
 
 MOST_STRETCHES = 200
 MOST_ROWS = 60
@@ -31,38 +30,25 @@ class History:
     means: tuple[tuple[float | None, ...], ...]
 
 
-def history(readings: Sequence[Readings], stretches: int = MOST_STRETCHES) -> History | None:
-    """Return `readings` of one quantity, in order of steps, in at most so many stretches.
+def history(seen: Overview) -> History | None:
+    """Return what is drawn of an overview. None of an empty one.
 
-    Of more than MOST_ROWS names an even choice is kept, the first and the last among them. None
-    without readings.
+    Of more than MOST_ROWS names an even choice is kept, the first and the last among them.
     """
-    if not readings:
+    if not len(seen.first):
         return None
-    names = list(dict.fromkeys(name for one in (readings[0], readings[-1]) for name in one.names))
-    if len(names) > MOST_ROWS:
+    rows = list(range(len(seen.names)))
+    if len(rows) > MOST_ROWS:
         last = MOST_ROWS - 1
-        names = [names[round(i * (len(names) - 1) / last)] for i in range(MOST_ROWS)]
-    size = -(-len(readings) // stretches)
-    columns = [readings[start : start + size] for start in range(0, len(readings), size)]
-    means = [_means(column, names) for column in columns]
+        rows = [round(i * (len(rows) - 1) / last) for i in range(MOST_ROWS)]
+    means = [[None if math.isnan(one) else one for one in seen.mean[:, i].tolist()] for i in rows]
     return History(
-        readings[0].quantity,
-        tuple(names),
-        tuple(column[0].step for column in columns),
-        tuple(column[-1].step for column in columns),
-        tuple(tuple(column[i] for column in means) for i in range(len(names))),
+        seen.quantity,
+        tuple(seen.names[i] for i in rows),
+        tuple(seen.first.tolist()),
+        tuple(seen.last.tolist()),
+        tuple(map(tuple, means)),
     )
-
-
-def _means(column: Sequence[Readings], names: Sequence[str]) -> list[float | None]:
-    sums, counts = dict.fromkeys(names, 0.0), dict.fromkeys(names, 0)
-    for one in column:
-        for name, value in zip(one.names, one.values, strict=True):
-            if name in sums and math.isfinite(value):
-                sums[name] += value
-                counts[name] += 1
-    return [sums[name] / counts[name] if counts[name] else None for name in names]
 
 
 def history_picture(shown: History) -> go.Figure:

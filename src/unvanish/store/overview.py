@@ -35,7 +35,8 @@ def overview_of(quantity: str, samples: Sequence[Bucket], points: int) -> Overvi
     size = -(-len(samples) // points)
     if size > 1:
         samples = [joined(samples[at : at + size]) for at in range(0, len(samples), size)]
-    names = tuple(dict.fromkeys(name for some in {one.names for one in samples} for name in some))
+    layouts = dict.fromkeys(one.names for one in samples)  # few, and in order
+    names = tuple(dict.fromkeys(name for some in layouts for name in some))
     wide = [widened(one, names) for one in samples]
 
     def table(columns: Sequence[Floats]) -> Floats:

@@ -14,7 +14,7 @@ from unvanish import i18n, store, words
 from unvanish.diagnose import diagnose
 from unvanish.diagnose.config import Config, load_config
 from unvanish.errors import NoSignalError, UnknownNameError, UnvanishError, UsageError
-from unvanish.figures.history import History, history
+from unvanish.figures.history import MOST_STRETCHES, History, history
 from unvanish.i18n import _
 from unvanish.records import Diagnosis, Fix, Training, Verdict
 from unvanish.store import RunSummary
@@ -140,7 +140,7 @@ class Runs:
         except UsageError:  # in a file of its own: the end of a run only
             return None
         for quantity in ("level", "gradient"):
-            found = history(database.series(name, quantity))
+            found = history(database.overview(name, quantity, points=MOST_STRETCHES))
             if found is not None:
                 return found
         return None
