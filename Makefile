@@ -89,6 +89,7 @@ bench-fix: $(STAMP)  ## cures proven on cases with known faults, beside random s
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/fix.py
 
 bench-overhead: $(STAMP)  ## cost of monitoring a long run, and of its peers, interleaved
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/overhead.py --json benchmarks/results/overhead.json
 
 bench-theory: $(STAMP)  ## time of one activation's full theory

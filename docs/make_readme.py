@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 EXAMPLE = ROOT / "docs/examples/check_digits.py"
 COST = ROOT / "docs/cost.md"
 FIGURES = ROOT / "benchmarks/results/check.json"
+OVERHEAD = ROOT / "benchmarks/results/overhead.json"
 READMES = {"en": ROOT / "README.md", "zh": ROOT / "README.zh-CN.md"}
 
 
@@ -55,12 +56,33 @@ def cost_table() -> str:
     return "\n".join(lines)
 
 
+def overhead_table() -> str:
+    """Return what monitors cost, ours and others', as a table in Markdown."""
+    ratios = json.loads(OVERHEAD.read_text(encoding="utf-8"))["ratios"]
+    ways = list(dict.fromkeys(way for found in ratios.values() for way in found))
+    lines = [f"| ratio to a bare step | {' | '.join(ratios)} |", "|---" * (len(ratios) + 1) + "|"]
+    for way in ways:
+        cells = [_overhead_cell(found.get(way)) for found in ratios.values()]
+        lines.append(f"| {way} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _overhead_cell(found: dict[str, list[float]] | None) -> str:
+    if found is None:
+        return "not measured"
+    middle, low, high = found["median ratio"]
+    amortised, *_bounds = found["amortised ratio"]
+    return f"{middle:.3f} ({low:.3f} to {high:.3f}); {amortised:.3f}"
+
+
 def write_cost() -> None:
-    """Rewrite the table of docs/cost.md."""
-    start, end = "<!-- cost -->", "<!-- end cost -->"
-    before, _, rest = COST.read_text(encoding="utf-8").partition(start)
-    after = rest.partition(end)[2]
-    COST.write_text(f"{before}{start}\n{cost_table()}\n{end}{after}", encoding="utf-8")
+    """Rewrite the tables of docs/cost.md."""
+    text = COST.read_text(encoding="utf-8")
+    for name, table in (("cost", cost_table()), ("overhead", overhead_table())):
+        start, end = f"<!-- {name} -->", f"<!-- end {name} -->"
+        before, _, rest = text.partition(start)
+        text = f"{before}{start}\n{table}\n{end}{rest.partition(end)[2]}"
+    COST.write_text(text, encoding="utf-8")
     print(f"Wrote {COST.relative_to(ROOT)}")
 
 
