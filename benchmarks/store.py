@@ -130,6 +130,13 @@ def _median(do: Callable[[], Any], repeats: int = 7) -> float:
     return statistics.median(taken)
 
 
+def _here() -> Path:
+    """Return where runs of this directory are kept: the disk that is asked about."""
+    place = Path(".unvanish")
+    place.mkdir(exist_ok=True)
+    return place
+
+
 @click.command()
 @click.option("--steps", default=1_000_000, show_default=True)
 @click.option("--parameters", default=300, show_default=True)
@@ -153,7 +160,7 @@ def main(steps: int, parameters: int, path: Path | None, directory: Path | None)
     }
     table = Table("", *QUANTITIES)
     for way in QUANTITIES:
-        with tempfile.TemporaryDirectory(dir=directory or Path.cwd()) as place:
+        with tempfile.TemporaryDirectory(dir=directory or _here()) as place:
             written = write(way, Path(place), steps, parameters)
             result["ways"][way] = written | read(Path(place), steps)
         if path is not None:
