@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import io
 import logging
 import math
@@ -344,6 +345,38 @@ def test_on_other_steps_only_the_loss_is_read() -> None:
             reads.append(mode.count)
     # On the CPU the loss is a number in memory; elsewhere it stays on its device.
     assert {reads[step] for step in (5, 6, 7, 9, 10, 11)} == {1}
+
+
+def _tensor_bytes() -> int:
+    """Bytes of all tensors that Python can see, each storage once."""
+    gc.collect()
+    storages = {}
+    for item in gc.get_objects():
+        if type(item) in (torch.Tensor, nn.Parameter) and item.layout == torch.strided:
+            storage = item.untyped_storage()
+            storages[storage.data_ptr()] = storage.nbytes()
+    return sum(storages.values())
+
+
+@pytest.mark.parametrize("level", ["cheap", "standard", "full"])
+def test_nothing_of_the_size_of_the_model_is_held_on_other_steps(level: str) -> None:
+    model = nn.Sequential(*[layer for _ in range(6) for layer in (nn.Linear(512, 512), nn.Tanh())])
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    x = torch.randn(8, 512)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        model(x).square().mean().backward()
+        optimizer.step()
+
+    step()
+    before = _tensor_bytes()
+    with unvanish.monitor(model, optimizer, level=level, overhead=None, save=False):
+        for _ in range(40):  # steps 33 to 39 are not sampled
+            step()
+        held = _tensor_bytes() - before
+    # The model and its gradients are 12.6 MB. What may stay are masks of units that were on.
+    assert held < 200_000
 
 
 def test_the_model_can_be_saved_copied_and_pickled_while_it_is_watched() -> None:
