@@ -380,7 +380,8 @@ def main(
         # The dense looks at the start of a run of ours are over after `warm` steps.
         before = warm if name.startswith("unvanish") else 5
         found = measure(WORKLOADS[place], WAYS[name], pairs, before, seconds)
-        figures["ratios"].setdefault(place, {})[name] = found
+        known = figures["ratios"].get(place, {}) | {name: found}
+        figures["ratios"][place] = {name: known[name] for name in WAYS if name in known}
         console.print(place, "|", name, "|", *found["median ratio"], "|", *found["amortised ratio"])
         if json_path is not None:
             json_path.write_text(json.dumps(figures, indent=2) + "\n")
