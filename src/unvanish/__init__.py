@@ -61,11 +61,8 @@ def __getattr__(name: str) -> Any:
     """Load a public name on first use (PEP 562)."""
     if name not in _PUBLIC:
         raise AttributeError(f"module 'unvanish' has no attribute {name!r}")
-    value = (
-        importlib.import_module(_PUBLIC[name])  # a package that can be called
-        if name in ("fix", "monitor")
-        else getattr(importlib.import_module(_PUBLIC[name]), name)
-    )
+    module = importlib.import_module(_PUBLIC[name])
+    value = module if name in ("fix", "monitor") else getattr(module, name)  # callable packages
     globals()[name] = value
     return value
 
