@@ -20,7 +20,7 @@ import click
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.serve import chromium, serving  # noqa: E402
+from benchmarks.serve import chromium, serving  # noqa: E402  # the root must be on the path first
 
 EXAMPLE = ROOT / "docs/examples/train_stuck.py"
 WIDTHS = {1280: 860, 390: 844}  # width: height

@@ -9,6 +9,7 @@ from click.testing import CliRunner
 
 from unvanish.cli.cure import command
 from unvanish.fix.catalogue import cures
+from unvanish.fix.cure import Cure
 
 
 def run(*arguments: str) -> str:
@@ -47,10 +48,10 @@ def test_an_unknown_name_lists_those_there_are() -> None:
 
 
 @pytest.mark.parametrize("cure", cures(), ids=lambda one: one.name)
-def test_words_speak_of_rules_families_or_verdicts_that_exist(cure: object) -> None:
+def test_words_speak_of_rules_families_or_verdicts_that_exist(cure: Cure) -> None:
     from unvanish.diagnose.catalogue import rules
     from unvanish.records import VERDICTS
 
     known = {rule.code for rule in rules()} | {rule.family for rule in rules()} | set(VERDICTS)
-    words = set(cure.words)  # type: ignore[attr-defined]
+    words = set(cure.words)
     assert words <= known

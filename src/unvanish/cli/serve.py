@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import webbrowser
 from pathlib import Path
 
@@ -58,8 +59,8 @@ def command(
 ) -> None:
     """Listen, say where, and answer until Ctrl-C."""
     try:
-        import dash  # noqa: F401
-        import waitress  # noqa: F401
+        for package in ("dash", "waitress"):
+            importlib.import_module(package)
     except ImportError as error:
         raise DependencyError(
             _("the live page needs {name}").format(name=error.name),

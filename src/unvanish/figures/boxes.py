@@ -214,8 +214,9 @@ class _Reader:
         for head, tail in pairwise(graph.main):
             above, below = graph.levels_log10[head], graph.levels_log10[tail]
             gain = gains.get((tail, head), math.nan)
-            inside = owner[head] == owner[tail] and above is not None and below is not None
-            merge = below - above - gain if inside else 0.0  # type: ignore[operator]
+            merge = 0.0
+            if owner[head] == owner[tail] and above is not None and below is not None:
+                merge = below - above - gain
             self._main[head] = (graph.factors[head], gain, merge)
         self._on_path = frozenset(graph.main)
 
@@ -266,8 +267,9 @@ class _Reader:
         for tail, head, share in zip(graph.tails, graph.heads, graph.shares, strict=True):
             pair = (owner[tail], owner[head])
             own, all_of_it = graph.levels_log10[tail], level.get(pair[0])
-            known = own is not None and all_of_it is not None and math.isfinite(all_of_it)
-            part = share * 10.0 ** (2.0 * (own - all_of_it)) if known else math.nan  # type: ignore[operator]
+            part = math.nan
+            if own is not None and all_of_it is not None and math.isfinite(all_of_it):
+                part = share * 10.0 ** (2.0 * (own - all_of_it))
             if pair[0] != pair[1]:
                 shares[pair] = shares.get(pair, 0.0) + part
         for (tail, head), share in shares.items():

@@ -11,9 +11,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from torch.distributed.tensor import DTensor
 
 
 def emptied(tensor: Tensor) -> bool:
@@ -32,7 +36,7 @@ def is_partial(value: object) -> bool:
     """Whether `value` is a tensor of which other ranks hold other parts."""
     if not isinstance(value, Tensor) or not is_spread(value):
         return False
-    return bool(value.device_mesh.size() > 1)  # type: ignore[attr-defined]
+    return cast("DTensor", value).device_mesh.size() > 1
 
 
 def gathered(modules: Iterable[nn.Module]) -> dict[int, Tensor]:
@@ -83,7 +87,7 @@ def shard_of(tensor: Tensor) -> Shard | None:
         return Shard(counts=False, summable=False)
     if not is_spread(tensor):
         return None
-    mesh, placements = tensor.device_mesh, tensor.placements  # type: ignore[attr-defined]
+    mesh, placements = cast("DTensor", tensor).device_mesh, cast("DTensor", tensor).placements
     place = mesh.get_coordinate()
     if place is None:  # this rank has none of it
         return Shard(counts=False)

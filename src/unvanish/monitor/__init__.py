@@ -57,8 +57,6 @@ Only the modules marked T import torch, and `run` imports them when the script h
 
 from __future__ import annotations
 
-import importlib
-import random
 import sys
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -78,7 +76,3 @@ class _Package(ModuleType):
 
 
 sys.modules[__name__].__class__ = _Package
-
-_drawn = random.getstate()  # rich draws a number when it is imported: not while a script trains
-importlib.import_module("rich.style")
-random.setstate(_drawn)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import importlib
 import os
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -198,7 +199,7 @@ def _table_for(target: Path) -> Table:
             _("Give a name that ends in .parquet or .csv."),
         )
     try:
-        import pyarrow.parquet  # noqa: F401
+        importlib.import_module("pyarrow.parquet")
     except ImportError as error:
         raise DependencyError(
             _("Parquet needs pyarrow, which is not installed"),

@@ -74,7 +74,7 @@ def make(
         response.headers["Cross-Origin-Opener-Policy"] = "same-origin"
         return response
 
-    server.wsgi_app = _Speaking(server.wsgi_app)  # type: ignore[method-assign]
+    server.wsgi_app = _Speaking(server.wsgi_app)  # type: ignore[method-assign]  # as WSGI has it
     return server, site
 
 
