@@ -7,18 +7,16 @@ drawn.
 
 from __future__ import annotations
 
-import shutil
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
 import torch
+from browser import chromium
 from torch import nn
 
 import unvanish
@@ -49,24 +47,6 @@ def large_run(layers: int, samples: int) -> Run:
     traces = tuple(replace(one.traces[0], step=10 * index) for index in range(samples))
     steps = tuple(StepRecord(step, 2.3, sampled=step % 10 == 0) for step in range(10 * samples))
     return replace(run, models=(replace(one, traces=traces, steps=steps),))
-
-
-@contextmanager
-def chromium() -> Iterator[Any]:
-    """Yield a browser without a window."""
-    from selenium import webdriver
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = shutil.which("chromium") or ""
-    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
-        options.add_argument(argument)
-    service = webdriver.ChromeService(executable_path=shutil.which("chromedriver"))
-    driver = webdriver.Chrome(options=options, service=service)
-    driver.set_script_timeout(60)
-    try:
-        yield driver
-    finally:
-        driver.quit()
 
 
 @click.command()

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import shutil
 import statistics
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from browser import chromium
 
 LIMIT_MS = 150.0  # median of a slider's moves
 LIMIT_S = 2.0  # of a sample
@@ -75,25 +75,6 @@ with open("steps.txt", "w") as out:
         print(step, time.time(), file=out, flush=True)
         time.sleep(0.25)
 """
-
-
-@contextmanager
-def chromium() -> Iterator[Any]:
-    """Yield a browser without a window."""
-    from selenium import webdriver
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = shutil.which("chromium") or ""
-    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
-        options.add_argument(argument)
-    service = webdriver.ChromeService(executable_path=shutil.which("chromedriver"))
-    driver = webdriver.Chrome(options=options, service=service)
-    driver.set_window_size(1280, 900)
-    driver.set_script_timeout(120)
-    try:
-        yield driver
-    finally:
-        driver.quit()
 
 
 @contextmanager

@@ -18,9 +18,10 @@ from typing import Any
 import click
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(ROOT / "benchmarks"))
 
-from benchmarks.serve import chromium, serving  # noqa: E402  # the root must be on the path first
+from browser import chromium  # noqa: E402  # the path is known only now
+from serve import serving  # noqa: E402  # likewise
 
 EXAMPLE = ROOT / "docs/examples/train_stuck.py"
 WIDTHS = {1280: 860, 390: 844}  # width: height

@@ -188,18 +188,8 @@ def _mark_missing(figure: go.Figure, shown: Sequence[ParameterSignal]) -> None:
     )
     for label, symbol, fits in kinds:
         found = [i for i, parameter in enumerate(shown) if fits(parameter.grad_log10)]
-        if found:
-            figure.add_trace(
-                theme.points(
-                    label,
-                    found,
-                    [floor] * len(found),
-                    [_parameter_hover(shown[i], label) for i in found],
-                    color=theme.PURPLE,
-                    symbol=symbol,
-                    mode="markers",
-                )
-            )
+        hover = [_parameter_hover(shown[i], label) for i in found]
+        theme.mark(figure, label, symbol, found, floor, hover)
 
 
 def _series(

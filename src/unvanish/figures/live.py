@@ -42,18 +42,7 @@ def newest(reading: Readings) -> go.Figure:
     )
     for label, symbol, fits in kinds:
         found = [i for i, value in enumerate(values) if fits(value)]
-        if found:
-            figure.add_trace(
-                theme.points(
-                    label,
-                    found,
-                    [floor] * len(found),
-                    [hover[i] for i in found],
-                    color=theme.PURPLE,
-                    symbol=symbol,
-                    mode="markers",
-                )
-            )
+        theme.mark(figure, label, symbol, found, floor, [hover[i] for i in found])
     figure.update_layout(
         xaxis={
             "tickmode": "array",

@@ -138,6 +138,22 @@ def _axis(title: str) -> dict[str, Any]:
     }
 
 
+def mark(
+    figure: go.Figure,
+    label: str,
+    symbol: str,
+    at: Sequence[int],
+    floor: float,
+    hover: Sequence[str],
+) -> None:
+    """Mark at the height `floor` what has no height of its own: zeros, NaN."""
+    if at:
+        heights = [floor] * len(at)
+        figure.add_trace(
+            points(label, at, heights, hover, color=PURPLE, symbol=symbol, mode="markers")
+        )
+
+
 def add_menu(made: go.Figure, buttons: Sequence[dict[str, Any]], active: int) -> None:
     """Give a figure a menu of views above it; each button's arguments are for Plotly's `update`.
 
