@@ -7,7 +7,6 @@ does not import torch.
 from __future__ import annotations
 
 import importlib
-import random
 from typing import TYPE_CHECKING, Any
 
 from unvanish._version import __version__
@@ -20,12 +19,6 @@ if TYPE_CHECKING:
     from unvanish.meanfield.facade import critical, gain, theory
     from unvanish.monitor.notebook import watch
     from unvanish.records import Diagnosis, Finding, Run, Trace
-
-# Rich draws from Python's random when its styles are imported. What of ours is imported late, in a
-# script that trains, must not move the script's stream: they are imported here, and it is put back.
-_drawn = random.getstate()
-importlib.import_module("rich.style")
-random.setstate(_drawn)
 
 # name -> module that defines it
 _PUBLIC = {

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from unvanish import words
 from unvanish.i18n import _
+from unvanish.report.prose import Prose
 from unvanish.shown import Shown
 
 if TYPE_CHECKING:
@@ -102,8 +103,6 @@ def plan_view(plan: InitPlan) -> Sequence[RenderableType]:
     """Return the plan as rich renderables: a headline, the table, the notes."""
     from rich.table import Table
     from rich.text import Text
-
-    from unvanish.report.prose import Prose
 
     table = Table(box=None, pad_edge=False, padding=(0, 1), header_style="dim")
     heads = (_("parameter"), _("scale"), _("what"), _("why"), _("forward"), _("backward"))

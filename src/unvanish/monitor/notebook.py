@@ -6,8 +6,7 @@ import io
 import sys
 from pathlib import Path
 from types import TracebackType
-
-from rich.console import Console
+from typing import Any
 
 from unvanish import store
 from unvanish.diagnose import diagnose
@@ -105,8 +104,14 @@ class watch(Shown):  # noqa: N801  # used like a function, as contextlib's are
         if self.diagnosis is None:
             return repr(self)
         stream = io.StringIO()
-        render(self.diagnosis, Console(file=stream, width=100), saved=self.saved)
+        self._print(file=stream, width=100)
         return stream.getvalue()
+
+    def _print(self, **console: Any) -> None:
+        from rich.console import Console  # behind `report`, which puts back what rich draws
+
+        assert self.diagnosis is not None
+        render(self.diagnosis, Console(**console), saved=self.saved)
 
     def _fragment(self) -> str:
         from unvanish.report.fragments import fragment
@@ -119,7 +124,6 @@ class watch(Shown):  # noqa: N801  # used like a function, as contextlib's are
 
     def _tell(self) -> None:
         """Show the verdict: in a notebook as it shows itself there, else on stderr."""
-        assert self.diagnosis is not None
         shell = sys.modules.get("IPython")
         session = shell.get_ipython() if shell is not None else None
         if hasattr(session, "kernel"):
@@ -127,4 +131,4 @@ class watch(Shown):  # noqa: N801  # used like a function, as contextlib's are
 
             display(self)
         else:
-            render(self.diagnosis, Console(stderr=True), saved=self.saved)
+            self._print(stderr=True)
