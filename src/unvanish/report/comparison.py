@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from unvanish.i18n import _
 from unvanish.records import (
     Diagnosis,
     LayerSignal,
@@ -115,6 +116,21 @@ def _given(diagnosis: Diagnosis) -> list[tuple[str, str]]:
         ("momentum", f"{optimizer.momentum}" if optimizer else ""),
         ("model", " + ".join(model.type for model in run.models)),
     ]
+
+
+def setting_label(name: str) -> str:
+    """Return what a setting of `Comparison.settings` is called in the chosen language."""
+    known = {
+        "command": _("command"),
+        "directory": _("directory"),
+        "device": _("device"),
+        "optimizer": _("optimizer"),
+        "lr": _("learning rate"),
+        "weight decay": _("weight decay"),
+        "momentum": _("momentum"),
+        "model": _("model"),
+    }
+    return known.get(name, name)
 
 
 def _matched(

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from unvanish import words
 from unvanish.i18n import _
-from unvanish.report.comparison import Comparison, ModelComparison, Pair, Row
+from unvanish.report.comparison import Comparison, ModelComparison, Pair, Row, setting_label
 
 _ROWS = 15  # of a table; JSON has all
 
@@ -55,7 +55,7 @@ def _overview(found: Comparison) -> Table:
         (_("steps"), [str(side.steps) for side in sides]),
         (_("first loss"), [loss(side.first_loss) for side in sides]),
         (_("last loss"), [loss(side.last_loss) for side in sides]),
-        *[(name, [one, other]) for name, one, other in found.settings],
+        *[(setting_label(name), [one, other]) for name, one, other in found.settings],
     ]
     for name, values in rows:
         table.add_row(Text(name, style="bold"), *(Text(words.printable(text)) for text in values))

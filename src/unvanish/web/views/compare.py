@@ -13,7 +13,7 @@ from unvanish.figures import compare as figures
 from unvanish.i18n import _
 from unvanish.records import Diagnosis
 from unvanish.report import focus
-from unvanish.report.comparison import Comparison, ModelComparison, Side, compare
+from unvanish.report.comparison import Comparison, ModelComparison, Side, compare, setting_label
 from unvanish.report.explain import Explanation
 from unvanish.web import address, controls, parts
 from unvanish.web.shell import View
@@ -106,7 +106,7 @@ def _overview(found: Sequence[Comparison], prefix: str) -> Any:
         given = [{key: (a, b) for key, a, b in one.settings} for one in found]
         first = next(pairs[name][0] for pairs in given if name in pairs)
         others = [pairs[name][1] if name in pairs else first for pairs in given]
-        rows.append([name, *(words.printable(text) for text in (first, *others))])
+        rows.append([setting_label(name), *(words.printable(text) for text in (first, *others))])
     heads = [
         "",
         *(
