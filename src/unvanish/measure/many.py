@@ -22,7 +22,7 @@ from operator import itemgetter
 import torch
 from torch import Tensor
 
-from unvanish.measure.reduce import Reducer, cpu_log10_norm, cpu_log10_norms, dense, log10
+from unvanish.measure.reduce import Reducer, cpu_log10_norm, dense, log10
 
 _SMALL = 4096  # entries up to which copying a tensor is cheaper than a call for it alone
 _REAL = frozenset({torch.float64, torch.float32, torch.float16, torch.bfloat16})
@@ -132,7 +132,9 @@ def norms(tensors: Sequence[Tensor], plan: Plan) -> Many:
         found = torch.linalg.vector_norm(rows, dim=1, dtype=torch.float64)
         many.set(group, _logs(rows, found))
     if plan.large:
-        many.set(plan.large, cpu_log10_norms([tensors[i] for i in plan.large]))
+        many.set(
+            plan.large, [cpu_log10_norm(tensors[position].detach()) for position in plan.large]
+        )
     for group in plan.device:
         values = torch._foreach_norm([tensors[i].detach() for i in group], 2, torch.float64)
         many.wait(group, torch.stack(values), log10)

@@ -12,7 +12,6 @@ every result here is a decimal logarithm of a norm that was rescaled where it ha
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -233,19 +232,6 @@ def cpu_log10_norm(entries: Tensor) -> float:
     if top == 0.0 or not math.isfinite(top):
         return log10(top)
     return math.log10(top) + math.log10(float(torch.linalg.vector_norm(sizes / top)))
-
-
-def cpu_log10_norms(tensors: Sequence[Tensor]) -> list[float]:
-    """Return `cpu_log10_norm` of each tensor; many float32 ones at once."""
-    if len(tensors) < 2 or any(one.dtype != torch.float32 for one in tensors):
-        return [cpu_log10_norm(one) for one in tensors]
-    values = torch.stack(torch._foreach_norm(list(tensors))).tolist()
-    return [
-        math.log10(value)
-        if math.sqrt(one.numel()) * _FLOAT32_FLOOR < value < _FLOAT32_CEILING
-        else cpu_log10_norm(one)
-        for one, value in zip(tensors, values, strict=True)
-    ]
 
 
 def _device_norm(entries: Tensor) -> _Scaled:

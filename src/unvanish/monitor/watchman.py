@@ -596,28 +596,25 @@ class Monitor(Shown):
     # --- reading back --------------------------------------------------------------------------
 
     def _read(self, step: Step, optimizers: Sequence[Optimizer]) -> bool:
-        """Send what waits after a sample, and take in what has arrived; whether there is an alarm.
+        """Send what waits after a look, and take in what has arrived; whether there is an alarm.
 
-        Steps between samples are taken in several together, unless a loss is not finite: then its
-        step is sampled.
+        Steps without a look are taken in by the dozen, unless their loss is not finite: then they
+        are sampled.
         """
         alarmed = False
-        if step.kind == "sampled":
-            alarmed = self._land_all()
+        if step.kind != "none" or len(self._waiting) >= _WAITING_MOST:
+            if step.kind == "sampled":
+                alarmed = self._land_all()
             self._launch(optimizers)
-        elif self._enough():
+        elif (
+            len(self._waiting) >= _TOGETHER
+            and not self._flights
+            and not any(one.on_device() for one in self._waiting)
+        ):
             self._launch(optimizers)
         while self._flights and (self._flights[0].ready() or self._is_due(self._flights[0])):
             alarmed |= self._land()
         return alarmed
-
-    def _enough(self) -> bool:
-        """Whether so many steps wait that they are worth a transfer, or need none."""
-        if len(self._waiting) < _TOGETHER or len(self._waiting) >= _WAITING_MOST:
-            return len(self._waiting) >= _WAITING_MOST
-        if any(one.look is not None for one in self._waiting[-_TOGETHER:]):
-            return True
-        return not self._flights and not any(one.on_device() for one in self._waiting)
 
     def _is_due(self, flight: Flight) -> bool:
         """Whether the other ranks are to know what `flight` brings."""
