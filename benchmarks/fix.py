@@ -29,6 +29,7 @@ from unvanish.fix.search import Budget, Search
 from unvanish.testing import Case, cases
 
 NOT_CURABLE = {"labels_shuffled"}  # wrong data: no change of the network or its training helps
+_FURTHER = 1_000  # fresh seeds of one base seed stay apart from those of another
 BATCHES = 60  # kept of a case, a fifth of them for the yardstick
 
 
@@ -46,7 +47,8 @@ def trainer_of(case: Case, seed: int) -> Any:
         experiment.loss,
         like(experiment.optimizer, experiment.model),
         steps=experiment.steps,
-        model_fn=lambda: case.make(False).model,
+        model_fn=lambda: case.build(_FURTHER * seed + torch.initial_seed()).model,
+        metric=experiment.metric,
     )
 
 

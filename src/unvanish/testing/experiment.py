@@ -38,6 +38,7 @@ class Experiment:
     loss: Callable[[nn.Module, Batch], Tensor]
     steps: int
     score: Callable[[], float] | None = None  # how good the model is now: more is better
+    metric: Callable[[nn.Module, Batch], float] | None = None  # of one batch; less is better
     advance: Callable[[Experiment, int], Tensor] | None = None  # a step of its own kind
     loop: Callable[[Experiment], None] | None = None  # a trainer's own loop: does all the steps
     losses: list[float] = field(default_factory=list)
