@@ -254,6 +254,26 @@ def test_only_both_together_and_only_when_training_does_not_work(
     assert judge(traces, losses).verdict == "healthy"
 
 
+@pytest.mark.parametrize(("off_from", "leader"), [(0, "DU101"), (8, "FS101")])
+def test_of_a_collapse_and_units_that_are_off_the_first_seen_leads(
+    off_from: int, leader: str
+) -> None:
+    def deep(step: int) -> Trace:
+        half_off = 0.71 if step < off_from else 0.6  # 20 x log10(0.6 / 0.71): 1.5 decades more
+        net = stack(20, "relu", 1.41, gain=half_off, sample_correlation=0.9999, participation=1.2)
+        return net.trace(step)
+
+    traces = [deep(step) for step in (0, 8, 16)]
+    traces = [
+        replace(trace, layers=(*trace.layers[:-1], replace(trace.layers[-1], participation=8.0)))
+        for trace in traces
+    ]
+    found = judge(traces, stuck())
+    assert codes(found)[0] == leader
+    assert set(codes(found)) == {"DU101", "FS101"}
+    assert len(finding(found, leader).explains) == 1
+
+
 # --- OK001 ---------------------------------------------------------------------------------------
 
 

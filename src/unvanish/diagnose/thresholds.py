@@ -95,6 +95,14 @@ _TABLE = (
         " of more than about 50 layers no longer train (Yang et al. 2019).",
     ),
     Threshold(
+        "norm-growth-limit-stuck",
+        3.0,
+        "decades",
+        "The same where training does not work, or the loss has not come down to half.",
+        "Image models without skips reach 2.9 and train. Plain BatchNorm nets, measured at batches"
+        " of 16 and 64: 2.6 (30 layers) still learn, 3.5 (40 layers) and more stay near chance.",
+    ),
+    Threshold(
         "adaptive-factor",
         2.0,
         "",
