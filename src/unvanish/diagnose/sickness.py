@@ -112,7 +112,7 @@ def find_sickness(view: View, direction: Direction) -> Sickness | None:
         lost, trunk = _worst(trace, direction, view)
         if lost >= mild:
             seen.append((lost, trace, trunk))
-    # What the network is from the start is no odd batch; nor is it a good run if it comes to little.
+    # What a network is from the start is no odd batch, and a run that comes to little no good one.
     started_so = view.training.halting and bool(seen) and seen[0][1] is judged[0]
     needed = 1 if len(judged) < 2 or view.training.not_working or started_so else 2
     if len(seen) < needed:
@@ -173,8 +173,10 @@ def _decades(trunk: Trunk, direction: Direction, view: View) -> float:
             return math.inf
         return -trunk.ratio_in_space
     ratio = trunk.ratio_in_space
-    comes_to_little = view.training.not_working or view.training.halting
-    if ratio >= view.limit("norm-growth-limit-stuck" if comes_to_little else "norm-growth-limit"):
+    bound = view.limit("norm-growth-limit")
+    if view.training.not_working or view.training.halting:
+        bound = view.limit("norm-growth-limit-stuck")
+    if ratio >= bound:
         return ratio
     norms = sum(item.edge.factor == "norm" for item in trunk.of("norm"))
     by_norms = max(0.0, trunk.blame.get("norm", 0.0))
