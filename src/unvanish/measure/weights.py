@@ -134,7 +134,7 @@ def share(weight: Tensor, node: Node, shape: tuple[int, ...] | None) -> float:
 
 @dataclass(frozen=True, slots=True)
 class _Tie:
-    """Slots of what biases b have in common with the sums s of their rows: E b·s, and the cosine."""
+    """Slots of what biases b share with the sums s of their rows: E b·s, and the cosine."""
 
     mean: int
     cosine: int
