@@ -204,6 +204,11 @@ class BackwardTracer:
         for index, gradient in zip(leaves, gradients, strict=True):
             self.measured.receive_leaf(index, gradient)
 
+    def receive_for(self, given: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> None:
+        """Do as `receive` does, with gradients for the tensors `given` to the user's backward."""
+        by_id = {id(one): gradient for one, gradient in zip(given, gradients, strict=False)}
+        self.receive([by_id.get(id(leaf)) for leaf in self.leaves()])
+
     def pending(
         self, *, step: int, loss: float | None = None, loss_scale: float = 1.0
     ) -> PendingTrace:
