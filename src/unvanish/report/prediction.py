@@ -47,9 +47,9 @@ def _account(predictions: Sequence[LayerPrediction]) -> Iterator[str]:
         return
     if any(one.flag is not None for one in known):
         text = _(
-            "Theory, not to be trusted from the output to `{where}` (why is said below): {predicted}"
-            " for random networks of these sizes, measured {measured}; a layer: {each}, measured"
-            " {seen}."
+            "Theory, not to be trusted from the output to `{where}` (why is said below):"
+            " {predicted} for random networks of these sizes, measured {measured}; a layer: {each},"
+            " measured {seen}."
         )
     else:
         text = _(
