@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 Factor = Literal[
     "slope",  # element-wise nonlinearity
@@ -18,19 +18,7 @@ Factor = Literal[
     "recurrence",  # the same weights again, on their own output
     "opaque",  # fused or compiled: one node that hides several factors
 ]
-FACTORS: tuple[Factor, ...] = (
-    "slope",
-    "weight",
-    "gate",
-    "norm",
-    "attention",
-    "pool",
-    "scale",
-    "merge",
-    "loss",
-    "recurrence",
-    "opaque",
-)
+FACTORS: tuple[Factor, ...] = get_args(Factor)
 
 Verdict = Literal[
     "vanishing",
@@ -43,17 +31,7 @@ Verdict = Literal[
     "update-size",
     "healthy",
 ]
-VERDICTS: tuple[Verdict, ...] = (
-    "vanishing",
-    "exploding",
-    "dead-units",
-    "forward-collapse",
-    "non-finite",
-    "cut-graph",
-    "loss-head",
-    "update-size",
-    "healthy",
-)
+VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 Severity = Literal["error", "warning", "info"]
 Training = Literal["falling", "stuck", "diverging", "too-short"]
 Ending = Literal[
