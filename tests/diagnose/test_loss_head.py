@@ -291,6 +291,19 @@ def test_stuck_and_healthy_is_said_plainly_with_what_else_to_look_at() -> None:
         assert word in found.remedy
 
 
+def test_what_else_to_look_at_comes_with_what_was_measured_of_it() -> None:
+    head = LossHead("LogSoftmaxBackward0", None, (64, 10), reduction="mean", entries=64)
+    net = Net().linear("0", forward_rms=1.25).relu("1").linear("2", update_ratio_log10=-2.0).loss()
+    found = finding(judge([net.trace(head=head)], stuck()), "OK001")
+    assert "the loss ends at 2.303, and guessing among 10 classes gives 2.303" in found.remedy
+    assert "the learning rate (0.1: a step changes the weights by ×0.010" in found.remedy
+    assert "the first layer makes 1.25 of them" in found.remedy
+    assert evidence(found, "guessing_loss") == pytest.approx(math.log(10))
+    summed = replace(head, reduction="sum")
+    found = finding(judge([net.trace(head=summed)], stuck()), "OK001")
+    assert "the loss ends at 2.303)" in found.remedy
+
+
 def test_little_progress_is_said_with_its_numbers() -> None:
     losses = [2.8] + [2.3 - 0.0008 * i for i in range(300)]
     assert "falls little" in finding(judge([HEALTHY.trace()], losses), "OK001").title
