@@ -8,6 +8,7 @@ stopped; --again begins anew.
 
 from __future__ import annotations
 
+import gc
 import json
 import statistics
 import time
@@ -160,6 +161,7 @@ def main(
 ) -> None:
     """Print the table and the rates."""
     console = Console()
+    gc.freeze()  # each trial looks through live objects: not through all that was imported
     chosen = [c for c in _curable(group) if not only or c.name in only]
     known = _read(results)
     if again:
