@@ -47,7 +47,8 @@ def trainer_of(case: Case, seed: int) -> Any:
         batches,
         experiment.loss,
         like(experiment.optimizer, experiment.model),
-        steps=experiment.steps,
+        # As long as the accepted cure was given, for a net that learns again takes its time.
+        steps=max(experiment.steps, case.build(seed, cured=True).steps),
         model_fn=lambda: case.build(_FURTHER * seed + torch.initial_seed()).model,
         metric=experiment.metric,
     )
