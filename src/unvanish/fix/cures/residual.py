@@ -106,7 +106,7 @@ class ScaledBranches(Cure):
     name = "scaled-branches"
     applicability = Applicability.SAFE
     kind = "structural"
-    sources = (
+    sources: ClassVar[tuple[str, ...]] = (
         "Zhang, Dauphin and Ma 2019, Fixup Initialization, arXiv:1901.09321",
         "De and Smith 2020, Batch Normalization Biases Residual Blocks, arXiv:2002.10444",
     )

@@ -1,9 +1,9 @@
 """Activations shaped for the depth of their network, folded into weights and biases.
 
 Deep kernel shaping (DKS) scales and shifts what goes into each activation and what comes out of it,
-so that through all layers together samples neither collapse nor spread; for leaky ReLU, tailored
-transformations (TAT) choose the slope alone. Here the scales and shifts are folded into the weights
-and biases around the activation, which stays what it is.
+so that through all layers together samples neither collapse nor spread. Here the scales and shifts
+are folded into the weights and biases around the activation, which stays what it is. For leaky
+ReLU, tailored transformations (TAT) choose the slope alone: `unvanish.init_` with the scheme "tat".
 
 Proposed where the slope is to blame for vanishing, and where samples collapse onto each other.
 Keeps the architecture and the activation.
