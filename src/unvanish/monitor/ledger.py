@@ -133,6 +133,16 @@ class Ledger:
         if skipped is True or (effect is not None and not closing.waits_for):
             self.settle()
 
+    def told(self, loss: float) -> None:
+        """Count a step of the first model that nobody saw: one backward, of this loss."""
+        self.settle()
+        lane = self.lanes[0]
+        self.passes += 1
+        self.steps += 1
+        lane.history.add(StepNote(lane.step, [loss], sampled=False, backwards=1))
+        lane.last_seen = self.passes
+        lane.step += 1
+
     def settle(self) -> None:
         """Turn the step that is over into records."""
         closing, self._closing = self._closing, None

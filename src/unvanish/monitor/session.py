@@ -92,6 +92,11 @@ class Session:
         """Listen again after a pause."""
         self._listener.install()
         self.watcher.log.install()
+        self.watcher.tune()
+
+    def told(self, loss: float) -> None:
+        """Take note of a step that was made during a pause: one backward, of this loss."""
+        self.watcher.step_told(loss)
 
     def begin_anew(self) -> None:
         """Forget what was seen so far: from here on it is another network that trains."""
