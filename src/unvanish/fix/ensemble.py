@@ -21,6 +21,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
+from torch.utils import _pytree as pytree
 
 from unvanish.fix.cure import TrainingSettings
 from unvanish.fix.replace import HOOKS
@@ -48,7 +49,7 @@ class Ensembles:
         self._batches = batches
         self._signatures = [signature(batch) for batch in batches]
         self._choice = choice
-        self._known: dict[tuple[Any, ...], tuple[float, float]] = {}
+        self._known: dict[tuple[Any, ...], tuple[float, float] | str] = {}
 
     def wanted(self, entries: int) -> bool:
         """Whether to think of an ensemble with so many entries of parameters in all."""
@@ -63,10 +64,8 @@ class Ensembles:
                 seconds = self._timed(group)
             except Unfit as reason:
                 why = str(reason)
-            except Exception as error:
-                why = _("it cannot be batched: {error}").format(error=_line(error))
         if seconds is not None and self._choice != "always" and seconds[1] > _GAIN * seconds[0]:
-            why = _("that is as fast")
+            why = _("an ensemble of them is no faster")
         self._keep(group, seconds, why)
         return not why
 
@@ -75,12 +74,9 @@ class Ensembles:
         try:
             self._train(sorted(group, key=options))
             return True
-        except Unfit as reason:
-            why = str(reason)
         except Exception as error:
-            why = _("it cannot be batched: {error}").format(error=_line(error))
-        self.records[-1] = replace(self.records[-1], together=False, why=why)
-        return False
+            self.records[-1] = replace(self.records[-1], together=False, why=_reason(error))
+            return False
 
     def _keep(
         self, group: Sequence[Training], seconds: tuple[float, float] | None, why: str
@@ -113,13 +109,15 @@ class Ensembles:
         if key not in self._known:
             states = RandomStates.capture()
             try:
-                found = self._tried(sorted(group, key=options), fitting[:_REPEATS])
-                if not states.same_as(RandomStates.capture()):
-                    raise Unfit(_("the training draws random numbers"))
+                self._known[key] = self._tried(sorted(group, key=options), fitting[:_REPEATS])
+            except Exception as error:
+                self._known[key] = _reason(error)
             finally:
                 states.restore()
-            self._known[key] = found
-        return self._known[key]
+        known = self._known[key]
+        if isinstance(known, str):
+            raise Unfit(known)
+        return known
 
     def _tried(self, group: Sequence[Training], steps: Sequence[int]) -> tuple[float, float]:
         """Make these steps both ways on copies: check the first, time all."""
@@ -127,8 +125,7 @@ class Ensembles:
         stack = Stack([training.twin() for training in group])
         batches = [self._batches[training.order[steps[0]]] for training in group]
         for twin, batch in zip(alone, batches, strict=True):
-            twin.backward(batch)
-        _check_buffers(group, alone)
+            _backward_changes_nothing(twin, batch)
         _check_gradients(alone, stack.backward(batches), stack)
         alone_took, together_took = [], []
         for step in steps:
@@ -200,7 +197,7 @@ class Ensembles:
         stack.write_back()
         if not states.same_as(RandomStates.capture()):
             states.restore()
-            raise Unfit(_("the training draws random numbers"))
+            raise Unfit(_draws())
         return step, bad
 
     def _stackable(self, group: Sequence[Training], step: int) -> bool:
@@ -249,6 +246,7 @@ def _settings(module: nn.Module) -> tuple[tuple[str, str], ...]:
     return tuple(sorted(found))
 
 
+_STEP_HOOKS = ("_optimizer_step_pre_hooks", "_optimizer_step_post_hooks")
 _OWN = frozenset(vars(nn.Module()))  # of every module: children, parameters, hooks
 
 
@@ -291,12 +289,38 @@ def _hooked(model: nn.Module) -> bool:
     )
 
 
-def _check_buffers(group: Sequence[Training], stepped: Sequence[Training]) -> None:
-    """Raise Unfit if a forward writes to buffers: running statistics would get lost."""
-    for training, twin in zip(group, stepped, strict=True):
-        before, after = dict(training.live.model.named_buffers()), twin.live.model.named_buffers()
-        if any(not torch.equal(before[name], buffer) for name, buffer in after):
-            raise Unfit(_("the forward changes buffers, such as running statistics"))
+def _backward_changes_nothing(training: Training, batch: Any) -> None:
+    """Compute the gradients of a step. Raises Unfit if it leaves anything else behind.
+
+    Running statistics and a state that is handed on from step to step would be one for all rows.
+    """
+    model = training.live.model
+    buffers = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
+    data = [leaf for leaf in pytree.tree_leaves(batch) if isinstance(leaf, Tensor)]
+    attributes, versions = _attributes(model), [leaf._version for leaf in data]
+    states = RandomStates.capture()
+    training.backward(batch)
+    if not states.same_as(RandomStates.capture()):
+        raise Unfit(_draws())
+    if any(not torch.equal(buffer, before) for buffer, before in buffers):
+        raise Unfit(_("the forward changes buffers, such as running statistics"))
+    after = _attributes(model)
+    if len(after) != len(attributes) or any(
+        one is not other or size != now
+        for (one, size), (other, now) in zip(attributes, after, strict=True)
+    ):
+        raise Unfit(_("the forward keeps something in the network"))
+    if versions != [leaf._version for leaf in data]:
+        raise Unfit(_("the training writes to its batch"))
+
+
+def _attributes(model: nn.Module) -> list[tuple[Any, int]]:
+    """Return what the modules hold, and how much is in containers."""
+    return [
+        (value, len(value) if isinstance(value, list | dict | set) else 0)
+        for module in model.modules()
+        for value in list(vars(module).values())
+    ]
 
 
 def _check_gradients(alone: Sequence[Training], losses: Sequence[float], stack: Stack) -> None:
@@ -328,7 +352,7 @@ def _close(one: Tensor, other: Tensor, largest: float) -> bool:
     one, other = one[finite], other[finite]
     eps = torch.finfo(one.dtype).eps if one.is_floating_point() else 0.0
     allowed = eps**0.5 * float(one.norm()) + 100 * eps * largest
-    return float((one - other).norm()) <= allowed
+    return bool((one - other).norm() <= allowed)
 
 
 def _now(group: Sequence[Training]) -> float:
@@ -338,6 +362,12 @@ def _now(group: Sequence[Training]) -> float:
     return time.perf_counter()
 
 
-def _line(error: BaseException) -> str:
-    text = f"{type(error).__name__}: {error}".splitlines()
-    return text[0][:200] if text else type(error).__name__
+def _draws() -> str:
+    return _("the training draws random numbers")
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, Unfit):
+        return str(error)
+    text = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+    return _("it cannot be batched: {error}").format(error=text)

@@ -183,7 +183,7 @@ class LiveTrainer:
         )
 
     def _order(self, seed: int, steps: int) -> list[int]:
-        """Return the batch of each step: every pass over them in an order of its own, the seed's."""
+        """Return the batch of each step: every pass over them in an order of its own."""
         draw = torch.Generator().manual_seed(seed)
         order: list[int] = []
         while len(order) < steps:

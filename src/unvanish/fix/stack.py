@@ -78,7 +78,8 @@ class Stack:
         def one(parameters: Any, buffers: Any, tensors: Any) -> Tensor:
             batch = pytree.tree_unflatten(tensors, spec)
             named = {f"model.{name}": tensor for name, tensor in (parameters | buffers).items()}
-            loss: Tensor = functional_call(self._whole, named, (batch,))
+            # No parameter is shared, so that there is nothing to tie.
+            loss: Tensor = functional_call(self._whole, named, (batch,), tie_weights=False)
             return loss
 
         with warnings.catch_warnings():
