@@ -121,4 +121,4 @@ class Training:
         """Whether what is seen is one model that trains."""
         assert self._session is not None
         watcher = self._session.watcher
-        return not watcher.failed and len(watcher.lanes) == 1
+        return not watcher.off and len(watcher.lanes) == 1

@@ -289,7 +289,7 @@ class Watcher(Shielded):
         self.ledger.stepped(optimizer, None, skipped=True)
         self.tune()
 
-    @_never_raises
+    @shielded
     def step_told(self, loss: float) -> None:
         """Take note of a step of the one model there is that was made out of sight."""
         self._seen_bad_loss = self._seen_bad_loss or not math.isfinite(loss)
