@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -25,7 +26,7 @@ from torch.utils import _pytree as pytree
 
 from unvanish.fix.cure import TrainingSettings
 from unvanish.fix.replace import HOOKS
-from unvanish.fix.stack import ELEMENTWISE, Stack, Unfit, options, signature, tensors
+from unvanish.fix.stack import ELEMENTWISE, Stack, Unfit, options, signature
 from unvanish.fix.training import SCHEDULE, Training
 from unvanish.i18n import _
 from unvanish.measure.preserve import RandomStates
@@ -37,6 +38,9 @@ MOST = 2**26  # entries of all parameters together: larger networks are busy, no
 _REPEATS = 3  # steps that are timed each way; the least counts, as others only slow it down
 _GAIN = 0.9  # an ensemble must take no more than this part of the time
 
+_STEP_HOOKS = ("_optimizer_step_pre_hooks", "_optimizer_step_post_hooks")
+_TENSOR_HOOKS = ("_backward_hooks", "_post_accumulate_grad_hooks")
+_OWN = frozenset(vars(nn.Module()))  # of every module: children, parameters, hooks
 _PLAIN = (bool, int, float, str, type(None), torch.dtype, torch.device)
 
 
@@ -107,13 +111,11 @@ class Ensembles:
         same = len({training.order for training in group}) == 1
         key = (shape(group[0]), len(group), len({options(one) for one in group}), same)
         if key not in self._known:
-            states = RandomStates.capture()
             try:
-                self._known[key] = self._tried(sorted(group, key=options), fitting[:_REPEATS])
+                with _no_random_numbers():
+                    self._known[key] = self._tried(sorted(group, key=options), fitting[:_REPEATS])
             except Exception as error:
                 self._known[key] = _reason(error)
-            finally:
-                states.restore()
         known = self._known[key]
         if isinstance(known, str):
             raise Unfit(known)
@@ -178,26 +180,23 @@ class Ensembles:
 
         That is at the first loss of a training that is not finite, too.
         """
-        states = RandomStates.capture()
         stack, bad = Stack(group), False
-        while step < len(group[0].order):
-            if SCHEDULE.samples(step) or not self._stackable(group, step):
-                break
-            losses = stack.backward([self._batches[one.order[step]] for one in group])
-            bad = any(
-                not math.isfinite(loss) and all(map(math.isfinite, training.losses))
-                for training, loss in zip(group, losses, strict=True)
-            )
-            if bad:
-                break
-            stack.step()
-            for training, loss in zip(group, losses, strict=True):
-                training.told(loss)
-            step += 1
+        with _no_random_numbers():
+            while step < len(group[0].order):
+                if SCHEDULE.samples(step) or not self._stackable(group, step):
+                    break
+                losses = stack.backward([self._batches[one.order[step]] for one in group])
+                bad = any(
+                    not math.isfinite(loss) and all(map(math.isfinite, training.losses))
+                    for training, loss in zip(group, losses, strict=True)
+                )
+                if bad:
+                    break
+                stack.step()
+                for training, loss in zip(group, losses, strict=True):
+                    training.told(loss)
+                step += 1
         stack.write_back()
-        if not states.same_as(RandomStates.capture()):
-            states.restore()
-            raise Unfit(_draws())
         return step, bad
 
     def _stackable(self, group: Sequence[Training], step: int) -> bool:
@@ -224,7 +223,7 @@ def shape(training: Training) -> tuple[Any, ...]:
         ),
         tuple(
             (name, tensor.shape, tensor.dtype, tensor.device, tensor.requires_grad)
-            for name, tensor in tensors(model)
+            for name, tensor in _tensors(model).items()
         ),
         tuple(
             tuple(names[id(parameter)] for parameter in group["params"])
@@ -232,6 +231,14 @@ def shape(training: Training) -> tuple[Any, ...]:
         ),
         len(training.order),
     )
+
+
+def _tensors(model: nn.Module) -> dict[str, Tensor]:
+    """Return all parameters and buffers of `model` by name, shared ones as often as they stand."""
+    return {
+        **dict(model.named_parameters(remove_duplicate=False)),
+        **dict(model.named_buffers(remove_duplicate=False)),
+    }
 
 
 def _settings(module: nn.Module) -> tuple[tuple[str, str], ...]:
@@ -246,28 +253,19 @@ def _settings(module: nn.Module) -> tuple[tuple[str, str], ...]:
     return tuple(sorted(found))
 
 
-_STEP_HOOKS = ("_optimizer_step_pre_hooks", "_optimizer_step_post_hooks")
-_OWN = frozenset(vars(nn.Module()))  # of every module: children, parameters, hooks
-
-
 def against(training: Training) -> str:
     """Return why a training does not fit in a stack, read off it; "" where nothing speaks so."""
     model, optimizer, settings = training.live.model, training.optimizer, training.live.settings
-    named = dict(tensors(model))
+    named = _tensors(model)
     own = {id(parameter) for parameter in model.parameters()}
     held = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     if type(optimizer) not in ELEMENTWISE:
         return _("{optimizer} is not known to step entry by entry").format(
             optimizer=type(optimizer).__name__
         )
-    if "step" in vars(optimizer) or any(
-        getattr(optimizer, name)
-        for name in ("_optimizer_step_pre_hooks", "_optimizer_step_post_hooks")
-    ):
+    if "step" in vars(optimizer) or any(getattr(optimizer, name) for name in _STEP_HOOKS):
         return _("something else happens at the optimiser's steps")
-    if any(
-        isinstance(value, Tensor) for group in optimizer.param_groups for value in group.values()
-    ):
+    if any(isinstance(v, Tensor) for group in optimizer.param_groups for v in group.values()):
         return _("an option of the optimiser is a tensor")
     if replace(settings, lr_factor=1.0, warmup_steps=0) != TrainingSettings():
         return _("a cure changes the loop")
@@ -283,9 +281,8 @@ def against(training: Training) -> str:
 
 
 def _hooked(model: nn.Module) -> bool:
-    tensor_hooks = ("_backward_hooks", "_post_accumulate_grad_hooks")
     return any(getattr(module, name) for module in model.modules() for name in HOOKS) or any(
-        getattr(parameter, name) for parameter in model.parameters() for name in tensor_hooks
+        getattr(parameter, name) for parameter in model.parameters() for name in _TENSOR_HOOKS
     )
 
 
@@ -298,10 +295,8 @@ def _backward_changes_nothing(training: Training, batch: Any) -> None:
     buffers = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
     data = [leaf for leaf in pytree.tree_leaves(batch) if isinstance(leaf, Tensor)]
     attributes, versions = _attributes(model), [leaf._version for leaf in data]
-    states = RandomStates.capture()
-    training.backward(batch)
-    if not states.same_as(RandomStates.capture()):
-        raise Unfit(_draws())
+    with _no_random_numbers():
+        training.backward(batch)
     if any(not torch.equal(buffer, before) for buffer, before in buffers):
         raise Unfit(_("the forward changes buffers, such as running statistics"))
     after = _attributes(model)
@@ -332,7 +327,7 @@ def _check_gradients(alone: Sequence[Training], losses: Sequence[float], stack: 
     """
     for row, (twin, loss) in enumerate(zip(alone, losses, strict=True)):
         own = {name: p.grad for name, p in twin.live.model.named_parameters()}
-        sizes = [float(one.norm()) for one in own.values() if one is not None]
+        sizes = [_norm(one) for one in own.values() if one is not None]
         largest = max((size for size in sizes if math.isfinite(size)), default=0.0)
         same = _close(torch.tensor(twin.losses[0]), torch.tensor(loss), 0.0)
         for name, gradient in own.items():
@@ -350,9 +345,13 @@ def _close(one: Tensor, other: Tensor, largest: float) -> bool:
     if not torch.equal(finite, torch.isfinite(other)):
         return False
     one, other = one[finite], other[finite]
-    eps = torch.finfo(one.dtype).eps if one.is_floating_point() else 0.0
-    allowed = eps**0.5 * float(one.norm()) + 100 * eps * largest
-    return bool((one - other).norm() <= allowed)
+    eps: float = torch.finfo(one.dtype).eps if one.is_floating_point() else 0.0
+    return _norm(one - other) <= eps**0.5 * _norm(one) + 100 * eps * largest
+
+
+def _norm(tensor: Tensor) -> float:
+    """Return the norm; a gradient that vanishes or explodes has none in its own type."""
+    return float(tensor.detach().abs().cpu().double().norm())
 
 
 def _now(group: Sequence[Training]) -> float:
@@ -362,8 +361,19 @@ def _now(group: Sequence[Training]) -> float:
     return time.perf_counter()
 
 
-def _draws() -> str:
-    return _("the training draws random numbers")
+@contextmanager
+def _no_random_numbers() -> Iterator[None]:
+    """Raise Unfit if the block draws from a global generator; it is as it was, in any case.
+
+    Rows would share what each training draws for itself. Draws under vmap raise by themselves.
+    """
+    states = RandomStates.capture()
+    try:
+        yield
+        if not states.same_as(RandomStates.capture()):
+            raise Unfit(_("the training draws random numbers"))
+    finally:
+        states.restore()
 
 
 def _reason(error: Exception) -> str:

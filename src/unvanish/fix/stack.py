@@ -9,7 +9,7 @@ that treat every entry by itself; rows whose options or rates differ get an opti
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -190,7 +190,9 @@ class _Rank:
     def write_back(self) -> None:
         """Give the trainings' optimisers what theirs has become."""
         for pair in self._pairs:
-            kept = self._optimizer.state.get(pair.rows, {})
+            kept = self._optimizer.state.get(pair.rows)
+            if not kept:
+                continue
             for row, (training, own) in enumerate(zip(self._trainings, pair.own, strict=True)):
                 training.optimizer.state[own] = {
                     key: _own(key, value, row) for key, value in kept.items()
@@ -261,9 +263,3 @@ def _own(key: str, value: Any, row: int) -> Any:
 
 def _names(model: nn.Module) -> dict[int, str]:
     return {id(parameter): name for name, parameter in model.named_parameters()}
-
-
-def tensors(model: nn.Module) -> Iterable[tuple[str, Tensor]]:
-    """Yield all parameters and buffers of `model` by name, shared ones as often as they stand."""
-    yield from model.named_parameters(remove_duplicate=False)
-    yield from model.named_buffers(remove_duplicate=False)
