@@ -36,6 +36,7 @@ Choice = Literal["measured", "always", "never"]
 
 MOST = 2**26  # entries of all parameters together: larger networks are busy, not waiting
 _REPEATS = 3  # steps that are timed each way; the least counts, as others only slow it down
+_BUSY = 0.25  # seconds of a backward that is long for what it computes, not for its many calls
 _GAIN = 0.9  # an ensemble must take no more than this part of the time
 
 _STEP_HOOKS = ("_optimizer_step_pre_hooks", "_optimizer_step_post_hooks")
@@ -69,7 +70,7 @@ class Ensembles:
             except Unfit as reason:
                 why = str(reason)
         if seconds is not None and self._choice != "always" and seconds[1] > _GAIN * seconds[0]:
-            why = _("an ensemble of them is no faster")
+            why = _no_faster()
         self._keep(group, seconds, why)
         return not why
 
@@ -124,10 +125,13 @@ class Ensembles:
     def _tried(self, group: Sequence[Training], steps: Sequence[int]) -> tuple[float, float]:
         """Make these steps both ways on copies: check the first, time all."""
         alone = [training.twin() for training in group]
-        stack = Stack([training.twin() for training in group])
         batches = [self._batches[training.order[steps[0]]] for training in group]
+        started = _now(group)
         for twin, batch in zip(alone, batches, strict=True):
             _backward_changes_nothing(twin, batch)
+        if self._choice != "always" and _now(group) - started > _BUSY * len(group):
+            raise Unfit(_no_faster())
+        stack = Stack([training.twin() for training in group])
         _check_gradients(alone, stack.backward(batches), stack)
         alone_took, together_took = [], []
         for step in steps:
@@ -345,8 +349,8 @@ def _close(one: Tensor, other: Tensor, largest: float) -> bool:
     if not torch.equal(finite, torch.isfinite(other)):
         return False
     one, other = one[finite], other[finite]
-    eps: float = torch.finfo(one.dtype).eps if one.is_floating_point() else 0.0
-    return _norm(one - other) <= eps**0.5 * _norm(one) + 100 * eps * largest
+    eps = torch.finfo(one.dtype).eps if one.is_floating_point() else 0.0
+    return _norm(one - other) <= math.sqrt(eps) * _norm(one) + 100 * eps * largest
 
 
 def _norm(tensor: Tensor) -> float:
@@ -359,6 +363,10 @@ def _now(group: Sequence[Training]) -> float:
     if any(p.device.type != "cpu" for p in group[0].live.model.parameters()):
         torch.accelerator.synchronize()
     return time.perf_counter()
+
+
+def _no_faster() -> str:
+    return _("an ensemble of them is no faster")
 
 
 @contextmanager

@@ -138,13 +138,14 @@ class _Rank:
         self._stack = stack
         self._trainings = stack.rows(which)
         self._pairs: list[_Pair] = []
-        names = [_names(training.live.model) for training in self._trainings]
         first = self._trainings[0].optimizer
+        model = self._trainings[0].live.model
+        names = {id(parameter): name for name, parameter in model.named_parameters()}
         groups = []
         for position, group in enumerate(first.param_groups):
             pairs = []
             for place, parameter in enumerate(group["params"]):
-                name = names[0][id(parameter)]
+                name = names[id(parameter)]
                 own = [
                     training.optimizer.param_groups[position]["params"][place]
                     for training in self._trainings
@@ -259,7 +260,3 @@ def _own(key: str, value: Any, row: int) -> Any:
     if not isinstance(value, Tensor):
         return value
     return value.clone() if key in _COUNTS else value[row].clone()
-
-
-def _names(model: nn.Module) -> dict[int, str]:
-    return {id(parameter): name for name, parameter in model.named_parameters()}
