@@ -207,7 +207,7 @@ def show(what: str, row: Row) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--calls", type=int, default=3)
+    parser.add_argument("--calls", type=int, default=3, help="0: no whole calls")
     parser.add_argument("--only", choices=NETWORKS)
     parser.add_argument("--json", type=Path, default=RESULTS)
     options = parser.parse_args()
@@ -222,9 +222,12 @@ def main() -> None:
             show(f"step of {count}", row[f"step of {count}"])
         row["round"] = watched(network, options.rounds)
         show("round", row["round"])
-        row["call"] = call(network, options.calls)
-        show("call", row["call"])
-        options.json.write_text(json.dumps({**known, name: row}, indent=1) + "\n")
+        if options.calls:
+            row["call"] = call(network, options.calls)
+            show("call", row["call"])
+        options.json.write_text(
+            json.dumps({**known, name: {**known.get(name, {}), **row}}, indent=1) + "\n"
+        )
         known = json.loads(options.json.read_text())
 
 

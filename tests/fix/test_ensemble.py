@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import math
 import random
@@ -22,6 +23,7 @@ from unvanish.fix.search import Budget, Search
 from unvanish.fix.stack import ELEMENTWISE, Stack, options
 from unvanish.fix.training import Training
 from unvanish.fix.trial import UNTREATED, Job, Outcome, Treatment
+from unvanish.monitor.optimizers import existing_optimizers
 from unvanish.records import Fix
 
 WIDTH, STEPS = 6, 12
@@ -235,6 +237,20 @@ def test_what_is_the_users_stays() -> None:
     assert torch.equal(states[0], torch.get_rng_state())
     assert states[1] == random.getstate()
     assert torch.autograd.backward is backward
+
+
+def test_no_optimiser_of_an_ensemble_is_left() -> None:
+    """The next training would take it for one that is about to step."""
+    gc.collect()
+    gc.disable()
+    try:
+        before = len(existing_optimizers())
+        made = trainer("always")
+        made.ahead(jobs(), lambda count: None)
+        assert made.ensembles[0].together
+        assert len(existing_optimizers()) == before
+    finally:
+        gc.enable()
 
 
 def test_ctrl_c_leaves_nothing_in_torch() -> None:

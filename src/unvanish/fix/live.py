@@ -68,7 +68,6 @@ class LiveTrainer:
         self._train_on, self._held_out = self._split(batches)
         self._run: ModelRun | None = None
         self._ensembles = Ensembles(self._train_on, ensemble)
-        self._begun: dict[Job, Training] = {}  # prepared ahead, not yet trained
         self._done: dict[Job, Outcome] = {}  # trained ahead, not yet asked for
         self.yardstick = self._named_yardstick()
         self._copy(model)  # that it can be copied shows at once
@@ -87,7 +86,7 @@ class LiveTrainer:
         if job in self._done:
             return self._done.pop(job)
         try:
-            training = self._begun.pop(job, None) or self._training(job)
+            training = self._training(job)
         except NotApplicable as reason:
             return Outcome(refused=str(reason) or treatment.label)
         try:
@@ -104,27 +103,23 @@ class LiveTrainer:
 
     def ahead(self, jobs: Sequence[Job], begins: Callable[[int], None]) -> None:
         """See `trial.Trainer`."""
-        self._begun.clear()
         new = [job for job in dict.fromkeys(jobs) if job not in self._done]
         entries = sum(parameter.numel() for parameter in self._model.parameters())
         if not self._ensembles.wanted(len(new) * entries):
             return
-        alike: dict[Any, list[Job]] = {}
+        alike: dict[Any, list[Training]] = {}
         for job in new:
             # What is wrong with one shows when it is asked for.
             with contextlib.suppress(Exception):
-                self._begun[job] = self._training(job)
-                alike.setdefault(shape(self._begun[job]), []).append(job)
+                training = self._training(job)
+                alike.setdefault(shape(training), []).append(training)
         for group in alike.values():
-            trainings = [self._begun[job] for job in group]
-            if len(group) > 1 and self._ensembles.chosen(trainings):
+            if len(group) > 1 and self._ensembles.chosen(group):
                 begins(len(group))
-                for job in group:
-                    del self._begun[job]
-                if self._ensembles.train(trainings):
+                if self._ensembles.train(group):
                     with contextlib.suppress(Exception):
-                        scores = [self._score(one) for one in trainings]
-                        for one, score in zip(trainings, scores, strict=True):
+                        scores = [self._score(one) for one in group]
+                        for one, score in zip(group, scores, strict=True):
                             self._done[one.job] = self._outcome(one, score)
 
     @property

@@ -9,7 +9,7 @@ that treat every entry by itself; rows whose options or rates differ get an opti
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -58,12 +58,9 @@ class Stack:
         self._ranks: list[_Rank] = []
         start = 0
         for _key, members in groupby(trainings, key=options):
-            rank = _Rank(slice(start, start := start + len(list(members))), self)
-            self._ranks.append(rank)
-
-    def rows(self, which: slice) -> Sequence[Training]:
-        """Return the trainings of these rows."""
-        return self._trainings[which]
+            own = list(members)
+            rows = slice(start, start := start + len(own))
+            self._ranks.append(_Rank(own, rows, self.parameters))
 
     def backward(self, batches: Sequence[Any]) -> list[float]:
         """Compute the gradients of all rows, each on its own batch, and return their losses.
@@ -133,10 +130,12 @@ class _Pair:
 class _Rank:
     """Neighbouring rows with the same options and rates, and their optimiser."""
 
-    def __init__(self, which: slice, stack: Stack) -> None:
+    def __init__(
+        self, trainings: Sequence[Training], which: slice, stacked: Mapping[str, Tensor]
+    ) -> None:
+        self._trainings = trainings
         self._which = which
-        self._stack = stack
-        self._trainings = stack.rows(which)
+        self._stacked = stacked
         self._pairs: list[_Pair] = []
         first = self._trainings[0].optimizer
         model = self._trainings[0].live.model
@@ -150,7 +149,7 @@ class _Rank:
                     training.optimizer.param_groups[position]["params"][place]
                     for training in self._trainings
                 ]
-                pairs.append(_Pair(name, stack.parameters[name].detach()[which], own))
+                pairs.append(_Pair(name, stacked[name].detach()[which], own))
             kept = {k: v for k, v in group.items() if k not in ("params", "param_names")}
             groups.append({**kept, "params": [pair.rows for pair in pairs]})
             self._pairs += pairs
@@ -166,7 +165,7 @@ class _Rank:
         for group, rate in zip(self._optimizer.param_groups, self._rates, strict=True):
             group["lr"] = rate if factors[0] == 1.0 else rate * factors[0]
         for pair in self._pairs:
-            gradient = self._stack.parameters[pair.name].grad
+            gradient = self._stacked[pair.name].grad
             pair.rows.grad = None if gradient is None else gradient[self._which]
         self._optimizer.step()
 
