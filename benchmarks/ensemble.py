@@ -225,10 +225,8 @@ def main() -> None:
         if options.calls:
             row["call"] = call(network, options.calls)
             show("call", row["call"])
-        options.json.write_text(
-            json.dumps({**known, name: {**known.get(name, {}), **row}}, indent=1) + "\n"
-        )
-        known = json.loads(options.json.read_text())
+        known[name] = known.get(name, {}) | row
+        options.json.write_text(json.dumps(known, indent=1) + "\n")
 
 
 if __name__ == "__main__":
