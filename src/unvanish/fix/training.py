@@ -88,6 +88,7 @@ class Training:
         self._session = Session(
             options, kind="watch", command=(), directory="", say=lambda line: None
         )
+        self._session.know(self.optimizer)
         self._session.begin()
 
     def end(self) -> None:

@@ -62,6 +62,11 @@ class Ledger:
                 self._known.add(optimizer)
             self.bare = not self._known
 
+    def know(self, optimizer: Optimizer) -> None:
+        """Take `optimizer` for the only one there is, until another steps."""
+        self._known.add(optimizer)
+        self._looked = True
+
     def optimised(self) -> frozenset[int] | None:
         """Return the ids of what the optimisers hold; None where there is no optimiser."""
         if not self._known:

@@ -75,6 +75,10 @@ class Session:
         self._listener.install()
         self._limit.install()  # after the listener, so that the last step is seen
 
+    def know(self, optimizer: Optimizer) -> None:
+        """Heed `optimizer`, and no other that happens to be in this process."""
+        self.watcher.ledger.know(optimizer)
+
     def end(self) -> None:
         """Stop listening; nothing of ours is left in torch."""
         self._listener.remove()
