@@ -152,6 +152,7 @@ def test_a_column_against_a_row() -> None:
     assert judge([with_head(0), with_head(1)], stuck()).verdict == "healthy"
 
 
+RESTING = [200.0] * 5 + [150.0 + 0.3 * (-1) ** i for i in range(60)]  # fell, and stuck
 DIVERGING = [2.0, 3.0, 8.0, 40.0, 300.0, 1e4, 1e6, 1e8, 1e9, 1e10, 1e11, 1e12]
 
 
@@ -159,6 +160,7 @@ DIVERGING = [2.0, 3.0, 8.0, 40.0, 300.0, 1e4, 1e6, 1e8, 1e9, 1e10, 1e11, 1e12]
     ("head", "update", "losses", "optimizer", "expected"),
     [
         ({"reduction": "sum", "entries": 64}, 0.5, DIVERGING, SGD, "LH104"),
+        ({"reduction": "sum", "entries": 64}, 0.5, RESTING, SGD, "LH104"),
         ({"reduction": "sum", "entries": 64}, 0.5, falling(), SGD, None),
         ({"reduction": "sum", "entries": 64}, -2.0, DIVERGING, SGD, None),
         ({"reduction": "mean", "entries": 64}, 0.5, DIVERGING, SGD, "UR101"),
@@ -291,7 +293,7 @@ def scaled_to(*sizes: float, step: int = 0) -> Trace:
     [
         ((1e-5, 1.2e-5, 2e-5), "linear0", "The input is out of scale"),
         ((1.4, 2e-2, 3e-5), "linear2", "goes from 1.4 in `linear0` to 3e−5 in `linear2`"),
-        ((1e4, 1.1e4, 9e3), "linear1", "The input is out of scale"),
+        ((1e4, 1.1e4, 9e3), "linear0", "The input is out of scale"),
         ((1.4, 1e2, 1e4), "linear2", "goes from 1.4"),
     ],
 )

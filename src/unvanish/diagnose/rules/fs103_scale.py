@@ -46,7 +46,7 @@ from unvanish.i18n import _
 from unvanish.records import Evidence, Finding, LayerSignal, Where
 from unvanish.words import quantity
 
-_FROM_THE_START = 1.0  # decades within which the first layer has the scale of the worst
+_FROM_THE_START = 1.0  # decades within which the first layer has that scale already
 
 
 def check(view: View) -> Sequence[Finding]:
@@ -56,16 +56,15 @@ def check(view: View) -> Sequence[Finding]:
     rows = _hidden(view.traces[0])
     if not rows:
         return []
-    small, large = min(rows, key=_size), max(rows, key=_size)
-    if _size(small) <= view.limit("forward-small"):
-        return [_finding(view, rows[0], small, "forward-small")]
-    if _size(large) >= view.limit("forward-large"):
-        return [_finding(view, rows[0], large, "forward-large")]
+    for limit, sign in (("forward-small", -1), ("forward-large", 1)):
+        beyond = [row for row in rows if sign * _size(row) >= sign * view.limit(limit)]
+        if beyond:
+            return [_finding(view, rows[0], beyond[0], limit)]
     return []
 
 
 def _hidden(trace: TraceView) -> list[LayerSignal]:
-    """The layers with weights on the main path, without the last; those that give 0 say nothing."""
+    """The layers with weights on the main path but the last, in order; a 0 says nothing."""
     weighted = [r for r in trace.trace.layers if r.weight_log10 is not None and r.on_main_path]
     return [r for r in weighted[:-1] if r.forward_rms and math.isfinite(r.forward_rms)]
 
@@ -74,8 +73,8 @@ def _size(row: LayerSignal) -> float:
     return math.log10(row.forward_rms or 1.0)
 
 
-def _finding(view: View, first: LayerSignal, worst: LayerSignal, limit: str) -> Finding:
-    given = abs(_size(first) - _size(worst)) < _FROM_THE_START
+def _finding(view: View, first: LayerSignal, row: LayerSignal, limit: str) -> Finding:
+    given = abs(_size(first) - _size(row)) < _FROM_THE_START
     if given:
         title = _("The input is out of scale: {where} makes {size} of it (root mean square).")
         remedy = _("Scale the inputs to zero mean and unit variance.")
@@ -95,15 +94,15 @@ def _finding(view: View, first: LayerSignal, worst: LayerSignal, limit: str) -> 
         verdict="forward-collapse",
         severity="error",
         title=title.format(
-            where=place(worst.module),
+            where=place(row.module),
             first=place(first.module),
             start=quantity(first.forward_rms or 0.0),
-            size=quantity(worst.forward_rms or 0.0),
+            size=quantity(row.forward_rms or 0.0),
         ),
-        where=Where(worst.module, worst.op, worst.call, worst.source),
+        where=Where(row.module, row.op, row.call, row.source),
         factor=None,
         evidence=(
-            Evidence("forward_rms_log10", _size(worst), view.limit(limit)),
+            Evidence("forward_rms_log10", _size(row), view.limit(limit)),
             Evidence("first_output_rms", first.forward_rms or 0.0),
             Evidence("training", view.training.state),
         ),
