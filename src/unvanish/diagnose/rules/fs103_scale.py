@@ -56,10 +56,10 @@ def check(view: View) -> Sequence[Finding]:
     rows = _hidden(view.traces[0])
     if not rows:
         return []
-    for limit, sign in (("forward-small", -1), ("forward-large", 1)):
-        beyond = [row for row in rows if sign * _size(row) >= sign * view.limit(limit)]
+    for line, sign in ((view.limit("forward-small"), -1), (view.limit("forward-large"), 1)):
+        beyond = [row for row in rows if sign * _size(row) >= sign * line]
         if beyond:
-            return [_finding(view, rows[0], beyond[0], limit)]
+            return [_finding(view, rows[0], beyond[0], line, small=sign < 0)]
     return []
 
 
@@ -73,7 +73,9 @@ def _size(row: LayerSignal) -> float:
     return math.log10(row.forward_rms or 1.0)
 
 
-def _finding(view: View, first: LayerSignal, row: LayerSignal, limit: str) -> Finding:
+def _finding(
+    view: View, first: LayerSignal, row: LayerSignal, line: float, *, small: bool
+) -> Finding:
     given = abs(_size(first) - _size(row)) < _FROM_THE_START
     if given:
         title = _("The input is out of scale: {where} makes {size} of it (root mean square).")
@@ -87,7 +89,6 @@ def _finding(view: View, first: LayerSignal, row: LayerSignal, limit: str) -> Fi
             "Look for constants between the layers that the weights do not make up for; initialise"
             " the weights at the scale that keeps the signal, or put a normalisation between."
         )
-    small = limit == "forward-small"
     return Finding(
         code="FS103",
         family="FS",
@@ -102,7 +103,7 @@ def _finding(view: View, first: LayerSignal, row: LayerSignal, limit: str) -> Fi
         where=Where(row.module, row.op, row.call, row.source),
         factor=None,
         evidence=(
-            Evidence("forward_rms_log10", _size(row), view.limit(limit)),
+            Evidence("forward_rms_log10", _size(row), line),
             Evidence("first_output_rms", first.forward_rms or 0.0),
             Evidence("training", view.training.state),
         ),
