@@ -28,7 +28,7 @@ def main() -> None:
 @click.option("--library", multiple=True, type=click.Choice(LIBRARIES), default=LIBRARIES)
 @click.option("--only", multiple=True, help="names; may be given several times")
 @click.option("--minutes", default=600.0, show_default=True, help="stop after so many; go on later")
-@click.option("--limit", default=120.0, show_default=True, help="seconds for one architecture")
+@click.option("--limit", default=60.0, show_default=True, help="seconds for one architecture")
 @click.option("--again", is_flag=True, help="those that are not traced yet, once more")
 def trace(
     library: tuple[str, ...], only: tuple[str, ...], minutes: float, limit: float, again: bool
@@ -45,27 +45,27 @@ def trace(
         if not again or row["status"] == "traced"
     }
     started = time.monotonic()
-    work = [each for name in library for each in members(name)]
-    chosen = [
-        each for each in work if (not only or each[1] in only) and (only or each[:2] not in done)
-    ]
-    for source, name in FIRST.items():
-        if any(each[0] == source for each in chosen):
-            warm(partial(_small, source, name, name))
-    for position, (source, name, family, build) in enumerate(chosen):
-        if time.monotonic() - started > 60 * minutes:
-            click.echo(f"stopped: {len(chosen) - position} left; type the same again")
-            return
-        answer = isolated(partial(traced, build, CACHE / "checks"), limit)
-        row = {"library": source, "name": name, "family": family, **answer}
-        row.pop("trace", None) if row["status"] == "traced" else None
-        with file.open("a") as stream:
-            stream.write(json.dumps(row) + "\n")
-        told = ", ".join(f"{f['code']} {f['severity']}" for f in row.get("findings", []))
-        click.echo(
-            f"[{position + 1}/{len(chosen)}] {source} {name}: {row['status']}"
-            f" {row.get('verdict', row.get('error', ''))[:160]} {told} ({row['seconds']} s)"
-        )
+    for source in library:
+        chosen = [
+            each
+            for each in members(source)
+            if (each[0] in only if only else (source, each[0]) not in done)
+        ]
+        if chosen:
+            warm(partial(_small, source, FIRST[source], FIRST[source]))
+        for position, (name, family, whole, build) in enumerate(chosen):
+            if time.monotonic() - started > 60 * minutes:
+                click.echo(f"stopped: {len(chosen) - position} left; type the same again")
+                return
+            answer = isolated(partial(traced, build, CACHE / "checks", whole), limit)
+            row = {"library": source, "name": name, "family": family, **answer}
+            row.pop("trace", None) if row["status"] == "traced" else None
+            append(file, row)
+            told = ", ".join(f"{f['code']} {f['severity']}" for f in row.get("findings", []))
+            click.echo(
+                f"[{position + 1}/{len(chosen)}] {source} {name}: {row['status']}"
+                f" {row.get('verdict', row.get('error', ''))[:160]} {told} ({row['seconds']} s)"
+            )
 
 
 @main.command()
@@ -151,28 +151,54 @@ def lines(file: Path) -> list[dict[str, Any]]:
     return list({(row["library"], row["name"]): row for row in rows}.values())
 
 
-def members(library: str) -> Iterator[tuple[str, str, str, Callable[[], Any]]]:
-    """Yield library, name, family and builder of each architecture."""
+def members(library: str) -> Iterator[tuple[str, str, bool, Callable[[], Any]]]:
+    """Yield name, family, whether it is the smallest of its family, and builder of each.
+
+    The smallest of every family come first, then every second, …: wherever the time is out, what
+    is missing are the larger members of families that were looked at.
+    """
     from benchmarks.zoo import language, vision
+    from benchmarks.zoo.rates import order
 
     if library == "torchvision":
+        seen: set[str] = set()
         for name in vision.torchvision_names():
-            yield library, name, name.split("_")[0], partial(vision.build_torchvision, name, 8)
+            family = vision.stem(name)
+            yield name, family, family not in seen, partial(vision.build_torchvision, name, 8)
+            seen.add(family)
     elif library == "timm":
-        pairs = [(name, family) for family, names in timm_members().items() for name in names]
-        for name, family in sorted(pairs, key=lambda pair: vision.timm_rank(pair[0])):
-            yield library, name, family, partial(vision.build_timm, name, family, 8)
+        family_of = {name: family for family, all_ in vision.timm_families().items() for name in all_}
+        sizes = timm_sizes(list(family_of))
+        for rank, size, name in sorted(
+            vision.ranked((family, sizes[name], name) for name, family in family_of.items())
+        ):
+            build = partial(vision.build_timm, name, family_of[name], 8, size=size)
+            yield name, family_of[name], rank == 0, build
     else:
         for name in language.transformers_names():
-            yield library, name, name, partial(language.build_transformers, name, 4)
+            # every fourth as if at random: the whole settings take several times as long
+            whole = order(name)[0] in "0123"
+            yield name, name, whole, partial(language.build_transformers, name, 4)
 
 
-def timm_members() -> dict[str, list[str]]:
-    """Return the smallest two of each family of timm, as far as their names tell."""
+def timm_sizes(names: list[str]) -> dict[str, int]:
+    """Return the number of parameters of each of timm's (0: not known), kept in .zoo/sizes.jsonl."""
     from benchmarks.zoo import vision
 
-    families = vision.timm_families()
-    return {family: sorted(names, key=vision.timm_rank)[:2] for family, names in families.items()}
+    file = CACHE / "sizes.jsonl"
+    rows = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+    sizes = {row["name"]: int(row["parameters"]) for row in rows}
+    for name in names:
+        if name not in sizes:
+            sizes[name] = vision.timm_size(name) or 0
+            append(file, {"name": name, "parameters": sizes[name]})
+    return sizes
+
+
+def append(file: Path, row: dict[str, Any]) -> None:
+    """Write a line, at once and whole: several processes may write."""
+    with file.open("ab", buffering=0) as stream:
+        stream.write((json.dumps(row) + "\n").encode())
 
 
 if __name__ == "__main__":

@@ -23,11 +23,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from benchmarks.zoo.kept import keep
 from benchmarks.zoo.specimen import Specimen, UnbuildableError, chance
-from benchmarks.zoo.tracing import lean
 from torch import Tensor, nn
 
-from unvanish import store
 from unvanish.monitor.program import Outcome
 from unvanish.monitor.schedule import Schedule, WatchOptions
 from unvanish.monitor.session import Session
@@ -164,7 +163,7 @@ def watched(
         losses = overfit(specimen, model, name, rate, goal)
     finally:
         session.end()
-    return lean(session.run(Outcome("finished", 0))), losses
+    return session.run(Outcome("finished", 0)), losses
 
 
 def end(losses: list[float]) -> float:
@@ -242,7 +241,6 @@ def _case(
     fall = floor - clean
     run, losses = watched(specimen, model, *optimizer, floor - REACHED * fall)
     progress = (floor - end(losses)) / fall
-    file = store.save(run, directory) if run.models else None
     yield {
         "optimizer": optimizer[0],
         "rate": optimizer[1],
@@ -252,5 +250,5 @@ def _case(
         "end": end(losses),
         "progress": progress,
         "label": "cut" if fault == "detach" else label(progress),
-        "run": file.name if file else None,
+        "run": keep(run, directory) if run.models else None,
     }

@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from benchmarks.zoo.kept import read
 from benchmarks.zoo.rates import half, interval
 
-from unvanish import codec, store
+from unvanish import codec
 from unvanish.diagnose import diagnose
 from unvanish.records import Diagnosis
 
@@ -40,7 +41,7 @@ def results(traced: list[Row], studied: list[Row], cache: Path) -> dict[str, Any
 def _judged(name: str | None, directory: Path) -> Diagnosis | None:
     if name is None or not (directory / name).exists():
         return None
-    return diagnose(store.load(str(directory / name), directory))
+    return diagnose(read(name, directory))
 
 
 def _findings(diagnosis: Diagnosis) -> list[Row]:
