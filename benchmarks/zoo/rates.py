@@ -17,6 +17,11 @@ def half(name: str) -> str:
     return "judged" if int(order(name)[-1], 16) % 2 else "frozen"
 
 
+def optimizer(name: str) -> str:
+    """Return the optimiser that an architecture is trained with, by its hash."""
+    return "Adam" if int(order(name)[-2], 16) % 2 else "SGD"
+
+
 def interval(count: int, of: int) -> tuple[float, float]:
     """Return the 95 % Clopper-Pearson bounds of a share."""
     low = float(beta.ppf(0.025, count, of - count + 1)) if count else 0.0

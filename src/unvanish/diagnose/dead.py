@@ -60,8 +60,14 @@ def chance(dead: int, units: int) -> float:
     The null case is a layer whose samples all look alike: each unit is then off for all of them
     with probability one half.
     """
-    ways = sum(math.comb(units, k) for k in range(dead, units + 1))
-    return float(ways / 2**units)
+    if dead <= 0:
+        return 1.0
+    # In logarithms: the exact binomials of a thousand units took a second of a judgement.
+    whole = math.lgamma(units + 1) - units * math.log(2)
+    return sum(
+        math.exp(whole - math.lgamma(k + 1) - math.lgamma(units - k + 1))
+        for k in range(dead, units + 1)
+    )
 
 
 _Key = tuple[str, int, str | None, int]  # module, call, functional op, number of that op
