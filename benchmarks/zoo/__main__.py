@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -46,33 +47,47 @@ def trace(
         if not again or row["status"] == "traced"
     }
     started = time.monotonic()
-    for source in library:
-        chosen = [
-            each
-            for each in members(source)
-            if (each[0] in only if only else (source, each[0]) not in done)
-        ]
-        if chosen:
-            warm(partial(_small, source, FIRST[source], FIRST[source]))
-        for position, (name, family, whole, build) in enumerate(chosen):
-            if time.monotonic() - started > 60 * minutes:
-                click.echo(f"stopped: {len(chosen) - position} left; type the same again")
-                return
-            answer = isolated(partial(traced, build, CACHE / "checks", whole), limit)
-            row = {"library": source, "name": name, "family": family, **answer}
-            row.pop("trace", None) if row["status"] == "traced" else None
-            append(file, row)
-            told = ", ".join(f"{f['code']} {f['severity']}" for f in row.get("findings", []))
-            click.echo(
-                f"[{position + 1}/{len(chosen)}] {source} {name}: {row['status']}"
-                f" {row.get('verdict', row.get('error', ''))[:160]} {told} ({row['seconds']} s)"
-            )
+    chosen = [
+        (source, *each)
+        for source in library
+        for each in members(source)
+        if (each[0] in only if only else (source, each[0]) not in done)
+    ]
+    chosen.sort(key=lambda each: each[3])
+    for source in {each[0] for each in chosen}:
+        warm(partial(_small, source, FIRST[source], FIRST[source]))
+    for position, (source, name, family, rank, build) in enumerate(chosen):
+        if time.monotonic() - started > 60 * minutes:
+            click.echo(f"stopped: {len(chosen) - position} left; type the same again")
+            return
+        work = partial(traced, build, CACHE / "checks", whole(source, name, rank))
+        answer = isolated(work, limit)
+        row = {"library": source, "name": name, "family": family, "rank": rank, **answer}
+        row.pop("trace", None) if row["status"] == "traced" else None
+        append(file, row)
+        told = ", ".join(f"{f['code']} {f['severity']}" for f in row.get("findings", []))
+        click.echo(
+            f"[{position + 1}/{len(chosen)}] {source} {name}: {row['status']}"
+            f" {row.get('verdict', row.get('error', ''))[:160]} {told}"
+            f" ({row['cpu_s']} of {row['seconds']} s)"
+        )
+
+
+def whole(library: str, name: str, rank: int) -> bool:
+    """Whether an architecture is traced with the settings that `unvanish check` has by default.
+
+    They take several times as long, so: the smallest of each family, and of transformers, where
+    each is a family, every fourth as if at random.
+    """
+    from benchmarks.zoo.rates import order
+
+    return rank == 0 and (library != "transformers" or order(name)[0] in "0123")
 
 
 @main.command()
 @click.option("--library", multiple=True, type=click.Choice(LIBRARIES), default=LIBRARIES)
 @click.option("--minutes", default=600.0, show_default=True, help="stop after so many; go on later")
-@click.option("--most", default=40, show_default=True, help="architectures of each library")
+@click.option("--most", default=60, show_default=True, help="architectures of each library")
 @click.option("--limit", default=240.0, show_default=True, help="seconds for one architecture")
 def faults(library: tuple[str, ...], minutes: float, most: int, limit: float) -> None:
     """Put faults into a sample of them, train each; the runs are kept in .zoo/runs."""
@@ -82,17 +97,12 @@ def faults(library: tuple[str, ...], minutes: float, most: int, limit: float) ->
     CACHE.mkdir(exist_ok=True)
     file = CACHE / "faults.jsonl"
     known = {(row["library"], row["name"]): row for row in lines(file)}
+    count = Counter(source for (source, _n), row in known.items() if row["status"] == "studied")
     started = time.monotonic()
     for source in library:
-        count = sum(
-            row["status"] == "studied" for row in known.values() if row["library"] == source
-        )
         warm(partial(_small, source, FIRST[source], FIRST[source]))
-        for name, family, optimizer in candidates(source):
-            if count >= most:
-                break
-            if (source, name) in known:
-                continue
+    for source, name, family, optimizer in candidates(library):
+        if count[source] < most and (source, name) not in known:
             if time.monotonic() - started > 60 * minutes:
                 click.echo("stopped; type the same again")
                 return
@@ -101,7 +111,7 @@ def faults(library: tuple[str, ...], minutes: float, most: int, limit: float) ->
             )
             row = {"library": source, "name": name, "family": family, "optimizer": optimizer}
             row |= isolated(work, limit)
-            count += row["status"] == "studied"
+            count[source] += row["status"] == "studied"
             append(file, row)
             labels = [case["label"] for case in row.get("cases", [])]
             told = ", ".join(f"{each} {labels.count(each)}" for each in sorted(set(labels)))
@@ -122,22 +132,26 @@ def report() -> None:
     click.echo(f"Wrote {RESULTS} and {PAGE}")
 
 
-def candidates(library: str) -> list[tuple[str, str, str]]:
-    """Return name, family and optimiser of what can be studied, in the order of a hash.
+def candidates(libraries: Iterable[str]) -> list[tuple[str, str, str, str]]:
+    """Return library, name, family and optimiser of what can be studied, in the order of a hash.
 
     The smallest of each family, where it is small enough to train quickly; one optimiser each,
     by the hash too. What was tried and not traced is left out.
     """
     from benchmarks.zoo.rates import optimizer, order
 
-    rows = {row["name"]: row for row in lines(CACHE / "trace.jsonl") if row["library"] == library}
-    first: dict[str, str] = {}
-    for name, family, _whole, _build in members(library):
-        row = rows.get(name, {"status": "traced", "parameters": 0})
-        if row["status"] == "traced" and row["parameters"] < SMALL:
-            first.setdefault(family, name)
-    chosen = [(name, family, optimizer(name)) for family, name in first.items()]
-    return sorted(chosen, key=lambda one: order(one[0]))
+    rows = {(row["library"], row["name"]): row for row in lines(CACHE / "trace.jsonl")}
+    first: dict[tuple[str, str], str] = {}
+    for library in libraries:
+        for name, family, _rank, _build in members(library):
+            row = rows.get((library, name), {"status": "traced", "parameters": 0})
+            if row["status"] == "traced" and row["parameters"] < SMALL:
+                first.setdefault((library, family), name)
+    chosen = [(*key, name) for key, name in first.items()]
+    return sorted(
+        ((library, name, family, optimizer(name)) for library, family, name in chosen),
+        key=lambda one: order(one[1]),
+    )
 
 
 def _small(library: str, name: str, family: str) -> Any:
@@ -159,34 +173,38 @@ def lines(file: Path) -> list[dict[str, Any]]:
     return list({(row["library"], row["name"]): row for row in rows}.values())
 
 
-def members(library: str) -> Iterator[tuple[str, str, bool, Callable[[], Any]]]:
-    """Yield name, family, whether it is the smallest of its family, and builder of each.
+def members(library: str) -> list[tuple[str, str, int, Callable[[], Any]]]:
+    """Return name, family, rank in the family by size, and builder of each.
 
     The smallest of every family come first, then every second, …: wherever the time is out, what
     is missing are the larger members of families that were looked at.
     """
     from benchmarks.zoo import language, vision
-    from benchmarks.zoo.rates import order
 
+    if library == "transformers":
+        return [
+            (name, name, 0, partial(language.build_transformers, name, 4))
+            for name in language.transformers_names()
+        ]
     if library == "torchvision":
-        seen: set[str] = set()
-        for name in vision.torchvision_names():
-            family = vision.stem(name)
-            yield name, family, family not in seen, partial(vision.build_torchvision, name, 8)
-            seen.add(family)
-    elif library == "timm":
-        family_of = {name: family for family, all_ in vision.timm_families().items() for name in all_}
-        sizes = timm_sizes(list(family_of))
-        for rank, size, name in sorted(
-            vision.ranked((family, sizes[name], name) for name, family in family_of.items())
-        ):
-            build = partial(vision.build_timm, name, family_of[name], 8, size=size)
-            yield name, family_of[name], rank == 0, build
-    else:
-        for name in language.transformers_names():
-            # every fourth as if at random: the whole settings take several times as long
-            whole = order(name)[0] in "0123"
-            yield name, name, whole, partial(language.build_transformers, name, 4)
+        sizes = vision.torchvision_sizes()
+        ranked = vision.ranked((vision.stem(name), size, name) for name, size in sizes.items())
+        return [
+            (name, vision.stem(name), rank, partial(vision.build_torchvision, name, 8))
+            for rank, _size, name in ranked
+        ]
+    family_of = {name: family for family, all_ in vision.timm_families().items() for name in all_}
+    sizes = timm_sizes(list(family_of))
+    ranked = vision.ranked((family, sizes[name], name) for name, family in family_of.items())
+    return [
+        (
+            name,
+            family_of[name],
+            rank,
+            partial(vision.build_timm, name, family_of[name], 8, size=size),
+        )
+        for rank, size, name in ranked
+    ]
 
 
 def timm_sizes(names: list[str]) -> dict[str, int]:

@@ -37,30 +37,25 @@ def regress(model: nn.Module, batch: tuple[Any, ...]) -> Tensor:
 # --- torchvision ---------------------------------------------------------------------------------
 
 
-def torchvision_names() -> list[str]:
-    """Return every builder but the quantised ones, which do not train; the smallest first."""
+def torchvision_sizes() -> dict[str, int]:
+    """Return parameters by name of every builder but the quantised ones, which do not train."""
     from torchvision import models
 
-    def size(name: str) -> int:
-        return int(next(iter(models.get_model_weights(name))).meta["num_params"])
-
-    names = [name for name in models.list_models() if not name.startswith("quantized")]
-    return in_turn([(stem(name), size(name), name) for name in names])
-
-
-def in_turn(members: Iterable[tuple[str, int, str]]) -> list[str]:
-    """Order names by (family, size, name): every family's smallest, then every second, …"""
-    return [name for _rank, _size, name in sorted(ranked(members))]
+    return {
+        name: int(next(iter(models.get_model_weights(name))).meta["num_params"])
+        for name in models.list_models()
+        if not name.startswith("quantized")
+    }
 
 
 def ranked(members: Iterable[tuple[str, int, str]]) -> list[tuple[int, int, str]]:
-    """Return (rank in its family by size, size, name) of each (family, size, name)."""
+    """Return (rank in its family by size, size, name) of (family, size, name) each, in order."""
     seen: Counter[str] = Counter()
     found = []
     for family, size, name in sorted(members):
         found.append((seen[family], size, name))
         seen[family] += 1
-    return found
+    return sorted(found)
 
 
 def stem(name: str) -> str:
@@ -170,9 +165,7 @@ def timm_size(name: str) -> int | None:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def build_timm(
-    name: str, family: str, count: int, least: int = 64, size: int = 0
-) -> Specimen:
+def build_timm(name: str, family: str, count: int, least: int = 64, size: int = 0) -> Specimen:
     """Build one of timm's, with `count` images as small as it takes, `least` pixels or more.
 
     `size`: its parameters, as far as known. Raises UnbuildableError, TooLargeError.
