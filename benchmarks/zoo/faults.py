@@ -50,10 +50,10 @@ TRAINS, UNTRAINABLE = 0.5, 0.1
 STEPS, PATIENCE = 45, 80  # of the clean network, and of a faulty one that has not learnt by then
 REACHED = 0.9  # progress at which a training may end early
 # The usual one first; the next are tried where the clean network has not learnt most of it.
-RATES = {"SGD": (0.05, 0.3, 0.01), "Adam": (1e-3, 5e-3, 2e-4)}
+RATES = {"SGD": (0.05, 0.015, 0.005, 0.2), "Adam": (1e-3, 5e-3, 2e-4)}
 ENOUGH = 0.8  # share of chance overcome at which no further rate is tried
 LEARNS = 0.5  # share of chance that the clean network must overcome, or it is no yardstick
-SLOWEST = 0.025  # seconds of processor time a step: the sample is of those that train quickly
+SLOWEST = 0.04  # seconds of processor time a step: the sample is of those that train quickly
 
 
 @dataclass(frozen=True)

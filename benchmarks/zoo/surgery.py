@@ -109,6 +109,8 @@ def _replaced(
 
 def raw(batch: Any) -> Any:
     """Return the batch with its real-valued inputs scaled to 0 … 255. Raises UnbuildableError."""
+    if isinstance(batch, tuple) and isinstance(batch[0], dict):
+        return (raw(batch[0]), *batch[1:])
     items = dict(batch) if isinstance(batch, dict) else dict(enumerate(batch))
     real = [
         key

@@ -15,7 +15,7 @@ import unvanish
 from unvanish.diagnose import diagnose
 from unvanish.records import Diagnosis
 
-WHOLE = 5e6  # parameters up to which the default settings are tried
+WHOLE = 1e6  # parameters up to which the default settings are tried
 
 
 def traced(build: Callable[[], Specimen], directory: Path, whole: bool) -> dict[str, Any]:
