@@ -22,7 +22,8 @@ def traced(build: Callable[[], Specimen], directory: Path, whole: bool) -> dict[
     """Build, and judge one traced backward at initialisation.
 
     `whole`: with the replays (probes, singular values) that `unvanish check` makes by default,
-    where the model is small; no rule reads them, and they take several times as long as the rest.
+    where the model is small: they take several times as long as the rest, and no rule reads them
+    before there is a training.
     The record is kept in `directory`, so that it can be judged again.
 
     `status` is "traced"; or why not: "unbuilt" (no configuration found), "too large", "untrained"
