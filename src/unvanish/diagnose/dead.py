@@ -75,9 +75,16 @@ _Look = dict[_Key, tuple[LayerSignal, float]]
 
 
 def _shares(trace: TraceView) -> Iterator[tuple[_Key, tuple[LayerSignal, float]]]:
-    """The dead share of each rectifier: by its slopes, or by an output that is 0 throughout."""
+    """The dead share of each rectifier: by its slopes, or by an output that is 0 throughout.
+
+    Not where it is fed nothing but zeros, behind a layer whose weights are not zero: that is a
+    victim, or sits in a branch that starts at zero by design.
+    """
     counts: Counter[tuple[str, int, str | None]] = Counter()
+    fed_zeros = False
     for row in trace.trace.layers:
+        if row.weight_log10 is not None:
+            fed_zeros = row.forward_rms == 0 and math.isfinite(row.weight_log10)
         if not is_rectifier(row, row.op):
             continue
         place = (row.module, row.call, row.op)
@@ -85,7 +92,7 @@ def _shares(trace: TraceView) -> Iterator[tuple[_Key, tuple[LayerSignal, float]]
         counts[place] += 1
         if row.dead_share is not None:
             yield key, (row, row.dead_share)
-        elif row.forward_rms == 0:
+        elif row.forward_rms == 0 and not fed_zeros:
             yield key, (row, 1.0)
 
 

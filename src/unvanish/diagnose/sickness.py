@@ -47,7 +47,9 @@ CODES: dict[Direction, dict[Part, str]] = {
     },
 }
 _GRAVITY: dict[Severity, int] = {"info": 0, "warning": 1, "error": 2}
-_SIDE_PATH_LAYERS = 3  # a path from a further source is judged from so many weight ops on
+_SIDE_PATH_LAYERS = 3  # a path from a further source is judged from so many ops of its own on
+# What a normalisation's growth by design is booked under: the theory gives the product only.
+_BY_DESIGN: tuple[Part, ...] = ("norm", "off", "slope", "merge")
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,13 +158,20 @@ def grade(decades: float, direction: Direction, view: View) -> Severity:
 def _worst(
     trace: TraceView, direction: Direction, limit: Callable[[str], float]
 ) -> tuple[float, Trunk]:
-    """The main trunk, unless only one of a further source is clearly sick."""
+    """The main trunk, unless only one of a further source is clearly sick.
+
+    That one is judged by what it does not share with the main trunk: a table of relative positions
+    or a mask, which reaches the trunk through one gate or attention, is a side branch by design.
+    """
+    sign = -1 if direction == "vanishing" else 1
     main = trace.trunks[0]
     decades = _decades(main, direction, limit)
     if decades < limit(f"{direction}-mild"):
         for trunk in trace.trunks[1:]:
-            other = _decades(trunk, direction, limit)
-            if trunk.layers >= _SIDE_PATH_LAYERS and other >= limit(f"{direction}-clear"):
+            layers, own = trunk.own(main)
+            own = math.inf if math.isinf(_decades(trunk, direction, limit)) else sign * own
+            other = min(own, _decades(trunk, direction, limit))
+            if layers >= _SIDE_PATH_LAYERS and other >= limit(f"{direction}-clear"):
                 return other, trunk
     return decades, main
 
@@ -176,7 +185,7 @@ def _decades(trunk: Trunk, direction: Direction, limit: Callable[[str], float]) 
     if ratio >= limit("norm-growth-limit"):
         return ratio
     norms = sum(item.edge.factor == "norm" for item in trunk.of("norm"))
-    by_norms = max(0.0, trunk.blame.get("norm", 0.0))
+    by_norms = max(0.0, sum(trunk.blame.get(part, 0.0) for part in _BY_DESIGN)) if norms else 0.0
     return ratio - min(by_norms, norms * limit("exploding-norm-allowance"))
 
 

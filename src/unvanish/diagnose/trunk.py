@@ -10,7 +10,8 @@ From it are left out, although the path lists them:
 - an element-wise learnt scale (LayerScale and its kin): 1e-5 there is a design, not a fault;
 - weights, norms and gates that an earlier step found at exactly zero (zero-initialised branches
   and heads): they grow from there;
-- a normalisation right behind the source: it divides by a scale that nothing else refers to.
+- a normalisation right behind the source: it divides by a scale that nothing else refers to. The
+  same holds of growth by one that only skips part from the source: no weight there is too small.
 
 A weight directly followed by a normalisation is judged jointly with it: multiplying that weight by
 a constant changes neither the output nor the product of the two gains, only how it is shared out.
@@ -132,6 +133,24 @@ class Trunk:
         """
         factors = [item.edge.factor for item in self._in_space]
         return max(1, factors.count("weight"), factors.count("norm"))
+
+    def own(self, main: Trunk) -> tuple[int, float]:
+        """Return what this trunk does not share with `main`: its weight ops, and their decades.
+
+        The decades are those of all that lies there, without what recurrent weights do.
+        """
+        shared = 0
+        for mine, other in zip(self.edges, main.edges, strict=False):
+            if (mine.edge.module, mine.edge.op, mine.edge.level_log10) != (
+                other.edge.module,
+                other.edge.op,
+                other.edge.level_log10,
+            ):
+                break
+            shared += 1
+        rest = [item for item in self.edges[shared:] if item.part not in ("shown", "recurrence")]
+        decades = sum(item.edge.gain_log10 + _merge(item.edge) for item in rest)
+        return sum(item.edge.factor == "weight" for item in rest), decades
 
     @cached_property
     def per_layer_log10(self) -> float:
@@ -290,10 +309,13 @@ def _join_norms(edges: Sequence[PathEdge], parts: list[Part]) -> None:
 
 
 def _drop_last_norm(edges: Sequence[PathEdge], parts: list[Part]) -> None:
+    skipped = False
     for i in range(len(parts) - 1, -1, -1):
-        if edges[i].factor == "norm":
+        if edges[i].factor == "norm" and not (skipped and edges[i].gain_log10 < 0):
             parts[i] = "shown"
-        if parts[i] != "shown":
+        if parts[i] == "merge":
+            skipped = True
+        elif parts[i] != "shown":
             return
 
 
