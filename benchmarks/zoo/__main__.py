@@ -214,7 +214,7 @@ def members(library: str) -> list[tuple[str, str, int, Callable[[], Any]]]:
 
 
 def timm_sizes(names: list[str]) -> dict[str, int]:
-    """Return the number of parameters of each of timm's (0: not known), kept in .zoo/sizes.jsonl."""
+    """Return the parameters of each of timm's (0: not known), kept in .zoo/sizes.jsonl."""
     from benchmarks.zoo import vision
 
     file = CACHE / "sizes.jsonl"

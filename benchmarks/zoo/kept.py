@@ -1,4 +1,4 @@
-"""The records of the zoo: one small file each, so that rules of a later day can judge them again."""
+"""The records of the zoo: a small file each, so that rules of a later day judge them again."""
 
 from __future__ import annotations
 

@@ -88,6 +88,23 @@ def test_batch_norm_without_skips_is_healthy_by_design() -> None:
     assert judge([batch_norms(40)], stuck()).verdict == "healthy"
 
 
+def test_the_growth_of_residual_blocks_with_norms_is_by_design() -> None:
+    """A ResNet-50 grows by some 700 over its 53 norms, booked under its sums and its ReLUs."""
+
+    def blocks(norms: bool) -> Trace:
+        net = Net().linear("in")
+        for i in range(16):
+            for j in range(3):
+                if norms:
+                    net.norm(f"n{i}{j}", 1.0)
+                net.relu(f"r{i}{j}", 0.74).linear(f"c{i}{j}", math.sqrt(2))
+            net.add(f"b{i}", "AddBackward0", "merge", 0.0, merge=math.log10(1.25))
+        return net.linear("head").loss().trace()
+
+    assert judge([blocks(True)]).verdict == "healthy"
+    assert judge([blocks(False)]).verdict == "exploding"
+
+
 def test_a_hundred_batch_norms_are_not() -> None:
     found = judge([batch_norms(100)], stuck())
     assert codes(found) == ["EG104"]
