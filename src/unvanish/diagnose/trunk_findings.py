@@ -39,7 +39,8 @@ def trunk_finding(
     if after is not None and after.first_step > sick.first_step:
         others += CODES[opposite].values()
     # Steps follow from the gradients; and where weights are too small, samples collapse as well.
-    others += ["UR101", "FS101"] if direction == "vanishing" else ["UR101", *_wreckage(view, sick)]
+    small = ["UR101", "FS101", "FS103"]
+    others += small if direction == "vanishing" else ["UR101", *_wreckage(view, sick)]
     factor: Factor = _FACTORS.get(part, part)  # type: ignore[arg-type]  # "shown" has no rule
     return [
         Finding(
