@@ -136,8 +136,8 @@ def grade(decades: float, direction: Direction, view: View) -> Severity:
     is stuck, a warning where the loss falls nevertheless. An optimiser that rescales copes with
     more decades ("adaptive-factor"), and where it visibly does, only what comes halfway to its
     bound is a warning. Where the loss falls by less than half of its start, that is no proof of it:
-    halfway to its bound is then an error. And where next to nothing of the loss is left, the network
-    was taught in spite of it: a remark.
+    halfway to its bound is then an error. And where next to nothing of the loss is left, or half of
+    it and it falls on, the network is taught in spite of it: a remark.
     """
     cope = view.limit("adaptive-factor") if view.rescales else 1.0
     clear = view.limit(f"{direction}-clear")
@@ -153,7 +153,7 @@ def grade(decades: float, direction: Direction, view: View) -> Severity:
         return "error"
     # A start that was blown up itself is soon left behind: an exploding net must fall twice as far.
     arrived = view.limit("training-arrived") ** (2 if direction == "exploding" else 1)
-    if view.training.left <= arrived:
+    if view.training.left <= arrived or (view.training.left <= 0.5 and not view.training.resting):
         return "info"
     if view.training.works and not view.training.halting:
         clear *= (1 + cope) / 2

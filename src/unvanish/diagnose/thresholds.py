@@ -211,6 +211,14 @@ _TABLE = (
         "100 He-initialised ReLU layers reach 0.9998 and do not train; 30 stay at 0.98 and do.",
     ),
     Threshold(
+        "blown-start",
+        2.0,
+        "times the loss of a guess",
+        "How far above a guess a cross-entropy must start for its output to count as blown up.",
+        "Healthy classifiers start within a tenth of it; those with every parameter ten times too"
+        " large measured 6 to 26 times.",
+    ),
+    Threshold(
         "faded-rms",
         0.01,
         "root mean square",

@@ -40,7 +40,7 @@ def trunk_finding(
         others += CODES[opposite].values()
     # Steps follow from the gradients; and where weights are too small, samples collapse as well.
     small = ["UR101", "FS101", "FS103"]
-    others += small if direction == "vanishing" else ["UR101", *_wreckage(view, sick)]
+    others += small if direction == "vanishing" else ["UR101", "EG106", *_wreckage(view, sick)]
     factor: Factor = _FACTORS.get(part, part)  # type: ignore[arg-type]  # "shown" has no rule
     return [
         Finding(
