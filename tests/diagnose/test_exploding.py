@@ -16,6 +16,7 @@ from tests.diagnose.builders import (
     finding,
     judge,
     over_time,
+    resting,
     stack,
     stuck,
 )
@@ -55,7 +56,8 @@ def test_the_nan_that_comes_of_it_hangs_under_it() -> None:
         (2.83, 5, falling(), SGD, "info"),
         (2.83, 10, [], SGD, "error"),  # 3.0 decades
         (2.83, 10, [], ADAM, "warning"),
-        (2.83, 10, falling(), SGD, "warning"),
+        (2.83, 10, resting(), SGD, "warning"),
+        (2.83, 10, falling(), SGD, "info"),  # the loss goes all the way in spite of it
         (2.83, 10, falling(), ADAM, "info"),
         (8.0, 20, falling(), ADAM, "error"),
     ],
