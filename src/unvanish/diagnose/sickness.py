@@ -9,7 +9,7 @@ The rules of the families VG and EG each stand for one factor; what they share i
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -111,10 +111,12 @@ def find_sickness(view: View, direction: Direction) -> Sickness | None:
     judged = [trace for trace in view.traces if trace.trunks]
     seen: list[tuple[float, TraceView, Trunk]] = []
     for trace in judged:
-        lost, trunk = _worst(trace, direction, view.limit)
+        lost, trunk = _worst(trace, direction, view)
         if lost >= mild:
             seen.append((lost, trace, trunk))
-    needed = 1 if len(judged) < 2 or view.training.not_working else 2
+    # What a network is from the start is no odd batch, and a run that comes to little no good one.
+    started_so = view.training.halting and bool(seen) and seen[0][1] is judged[0]
+    needed = 1 if len(judged) < 2 or view.training.not_working or started_so else 2
     if len(seen) < needed:
         return None
     severity = grade(sorted(item[0] for item in seen)[-needed], direction, view)
@@ -135,7 +137,7 @@ def grade(decades: float, direction: Direction, view: View) -> Severity:
     What training does decides the middle ground: the same loss of signal is an error where training
     is stuck, a warning where the loss falls nevertheless. An optimiser that rescales copes with
     more decades ("adaptive-factor"), and where it visibly does, only what comes halfway to its
-    bound is a warning. Where the loss falls by less than half of its start, that is no proof of it:
+    bound is a warning. Where the loss falls by less than half of its start, that is no proof:
     halfway to its bound is then an error. And where next to nothing of the loss is left, or half of
     it and it falls on, the network is taught in spite of it: a remark.
     """
@@ -160,9 +162,7 @@ def grade(decades: float, direction: Direction, view: View) -> Severity:
     return "warning" if decades >= clear else "info"
 
 
-def _worst(
-    trace: TraceView, direction: Direction, limit: Callable[[str], float]
-) -> tuple[float, Trunk]:
+def _worst(trace: TraceView, direction: Direction, view: View) -> tuple[float, Trunk]:
     """The main trunk, unless only one of a further source is clearly sick.
 
     That one is judged by what it does not share with the main trunk: a table of relative positions
@@ -170,28 +170,32 @@ def _worst(
     """
     sign = -1 if direction == "vanishing" else 1
     main = trace.trunks[0]
-    decades = _decades(main, direction, limit)
-    if decades < limit(f"{direction}-mild"):
+    decades = _decades(main, direction, view)
+    if decades < view.limit(f"{direction}-mild"):
         for trunk in trace.trunks[1:]:
             layers, own = trunk.own(main)
-            own = math.inf if math.isinf(_decades(trunk, direction, limit)) else sign * own
-            other = min(own, _decades(trunk, direction, limit))
-            if layers >= _SIDE_PATH_LAYERS and other >= limit(f"{direction}-clear"):
+            other = _decades(trunk, direction, view)
+            if math.isfinite(other):
+                other = min(sign * own, other)
+            if layers >= _SIDE_PATH_LAYERS and other >= view.limit(f"{direction}-clear"):
                 return other, trunk
     return decades, main
 
 
-def _decades(trunk: Trunk, direction: Direction, limit: Callable[[str], float]) -> float:
+def _decades(trunk: Trunk, direction: Direction, view: View) -> float:
     if direction == "vanishing":
         if trunk.stopped_by is not None:
             return math.inf
         return -trunk.ratio_in_space
     ratio = trunk.ratio_in_space
-    if ratio >= limit("norm-growth-limit"):
+    bound = view.limit("norm-growth-limit")
+    if view.training.not_working or view.training.halting:
+        bound = view.limit("norm-growth-limit-stuck")
+    if ratio >= bound:
         return ratio
     norms = sum(item.edge.factor == "norm" for item in trunk.of("norm"))
     by_norms = max(0.0, sum(trunk.blame.get(part, 0.0) for part in _BY_DESIGN)) if norms else 0.0
-    return ratio - min(by_norms, norms * limit("exploding-norm-allowance"))
+    return ratio - min(by_norms, norms * view.limit("exploding-norm-allowance"))
 
 
 def _parts(trunk: Trunk, direction: Direction) -> dict[Part, float]:

@@ -8,8 +8,8 @@ and wrong.
 
 ## Why it matters
 
-The loss falls, which looks like training (a warning then). But all that is unlearnt is the scale of the start; a
-step that mends one sample breaks the next, and units saturate or die on the way.
+The loss falls, which looks like training (a warning then). But all that is unlearnt is the scale of
+the start; a step that mends one sample breaks the next, and units saturate or die on the way.
 
 ## Known problems
 
