@@ -151,10 +151,14 @@ def grade(decades: float, direction: Direction, view: View) -> Severity:
         bound = clear * (1 + cope) / 2
     else:
         bound = clear * cope
+    left = view.limit("training-arrived")
+    end = view.training.end
+    if direction == "exploding" and view.guess and end is not None and end <= left * view.guess:
+        return "info"  # a cross-entropy far below that of a guess, however it began
     if decades >= bound:
         return "error"
     # A start that was blown up itself is soon left behind: an exploding net must fall twice as far.
-    arrived = view.limit("training-arrived") ** (2 if direction == "exploding" else 1)
+    arrived = left ** (2 if direction == "exploding" else 1)
     if view.training.left <= arrived or (view.training.left <= 0.5 and not view.training.resting):
         return "info"
     if view.training.works and not view.training.halting:

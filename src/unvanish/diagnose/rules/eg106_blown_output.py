@@ -2,9 +2,9 @@
 
 ## What it finds
 
-A cross-entropy that starts far above that of a guess (the logarithm of the number of classes), and
-that is still no better than a guess after some steps: logits so large that the network is certain,
-and wrong.
+A cross-entropy that starts far above that of a guess (the logarithm of the number of classes), or
+is thrown there by the first steps, and that is still no better than a guess after some steps:
+logits so large that the network is certain, and wrong.
 
 ## Why it matters
 
@@ -48,16 +48,16 @@ _LAST = 5  # share of the losses that make the end: one in so many
 
 def check(view: View) -> Sequence[Finding]:
     """Fire if a cross-entropy starts far above a guess and does not come below it."""
-    guess = _guess(view)
+    guess = view.guess
     losses = [record.loss for record in view.model.steps if math.isfinite(record.loss)]
     if guess is None or len(losses) < view.limit("training-stuck-steps"):
         return []
-    start, end = median(losses[:_FIRST]), median(losses[-(len(losses) // _LAST) :])
+    start, end = max(losses[:_FIRST]), median(losses[-(len(losses) // _LAST) :])
     if start < view.limit("blown-start") * guess or end < guess:
         return []
     title = _(
-        "The loss starts at {start:.3g} and ends at {end:.3g}, above the {guess:.3g} of a guess:"
-        " the output is far too large."
+        "The loss stands at {start:.3g} in the first steps and ends at {end:.3g}, above the"
+        " {guess:.3g} of a guess: the output is far too large."
     )
     return [
         Finding(
@@ -82,16 +82,6 @@ def check(view: View) -> Sequence[Finding]:
             explains=("UR101", "UR104"),
         )
     ]
-
-
-def _guess(view: View) -> float | None:
-    """The cross-entropy of one guess in as many as there are classes; None for another loss."""
-    head = view.traces[0].trace.head if view.traces else None
-    if head is None or not head.op.startswith("LogSoftmax") or head.reduction != "mean":
-        return None
-    if head.constant_log10 != 0 or len(head.output_shape) < 2 or head.output_shape[1] < 2:
-        return None
-    return math.log(head.output_shape[1])
 
 
 RULE = Rule(
