@@ -54,6 +54,10 @@ def trace(
         if (each[0] in only if only else (source, each[0]) not in done)
     ]
     chosen.sort(key=lambda each: each[3])
+    for source in library:
+        append(
+            CACHE / "known.jsonl", {"library": source, "name": "", "count": len(members(source))}
+        )
     for source in {each[0] for each in chosen}:
         warm(partial(_small, source, FIRST[source], FIRST[source]))
     for position, (source, name, family, rank, build) in enumerate(chosen):
@@ -91,12 +95,16 @@ def whole(library: str, name: str, rank: int) -> bool:
 @click.option("--limit", default=240.0, show_default=True, help="seconds for one architecture")
 def faults(library: tuple[str, ...], minutes: float, most: int, limit: float) -> None:
     """Put faults into a sample of them, train each; the runs are kept in .zoo/runs."""
-    from benchmarks.zoo.faults import studied
+    from benchmarks.zoo.faults import SLOWEST, studied
     from benchmarks.zoo.isolation import isolated, warm
 
     CACHE.mkdir(exist_ok=True)
     file = CACHE / "faults.jsonl"
-    known = {(row["library"], row["name"]): row for row in lines(file)}
+    known = {
+        (row["library"], row["name"]): row
+        for row in lines(file)
+        if row["status"] != "slow" or row["step_s"] > SLOWEST
+    }
     count = Counter(source for (source, _n), row in known.items() if row["status"] == "studied")
     started = time.monotonic()
     for source in library:
@@ -122,11 +130,43 @@ def faults(library: tuple[str, ...], minutes: float, most: int, limit: float) ->
 
 
 @main.command()
+@click.option("--minutes", default=600.0, show_default=True, help="stop after so many; go on later")
+@click.option("--limit", default=90.0, show_default=True, help="seconds for one architecture")
+def alarms(minutes: float, limit: float) -> None:
+    """Train each architecture that has an alarm at initialisation: does it learn its batch?"""
+    from benchmarks.zoo.faults import tried
+    from benchmarks.zoo.isolation import isolated, warm
+    from benchmarks.zoo.report import alarming, architecture
+
+    file = CACHE / "alarms.jsonl"
+    known = {(row["library"], row["name"]) for row in lines(file)}
+    rows = [architecture(row, CACHE, {}) for row in lines(CACHE / "trace.jsonl")]
+    wanted = [
+        (row["library"], row["name"])
+        for row in rows
+        if alarming(row.get("findings", [])) and (row["library"], row["name"]) not in known
+    ]
+    started = time.monotonic()
+    for source in dict.fromkeys(source for source, _name in wanted):
+        warm(partial(_small, source, FIRST[source], FIRST[source]))
+        builders = {name: build for name, _family, _rank, build in members(source)}
+        for name in (name for library, name in wanted if library == source):
+            if time.monotonic() - started > 60 * minutes:
+                click.echo("stopped; type the same again")
+                return
+            row = {"library": source, "name": name}
+            row |= isolated(partial(tried, builders[name]), limit)
+            append(file, row)
+            click.echo(f"{source} {name}: {row}")
+
+
+@main.command()
 def report() -> None:
     """Judge all that is kept by the rules of today; write the result file and the page."""
     from benchmarks.zoo.report import page, results, write
 
-    found = results(lines(CACHE / "trace.jsonl"), lines(CACHE / "faults.jsonl"), CACHE)
+    kept = {name: lines(CACHE / f"{name}.jsonl") for name in ("trace", "faults", "alarms")}
+    found = results(kept["trace"], kept["faults"], CACHE, trained=kept["alarms"], known=total())
     write(found, RESULTS, PAGE)
     click.echo(page(found))
     click.echo(f"Wrote {RESULTS} and {PAGE}")
@@ -211,6 +251,12 @@ def members(library: str) -> list[tuple[str, str, int, Callable[[], Any]]]:
         )
         for rank, size, name in ranked
     ]
+
+
+def total() -> dict[str, int]:
+    """Return how many architectures each library has, as far as they were ever listed."""
+    rows = lines(CACHE / "known.jsonl")
+    return {row["library"]: int(row["count"]) for row in rows}
 
 
 def timm_sizes(names: list[str]) -> dict[str, int]:

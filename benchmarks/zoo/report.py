@@ -25,7 +25,7 @@ AS_CLEAN = 0.9  # progress from which a faulty network trains as well as the cle
 def results(traced: list[Row], studied: list[Row], cache: Path) -> dict[str, Any]:
     """Return all that is known, with the verdicts that today's rules give to the kept records."""
     reasons = tomllib.loads(REASONS.read_text(encoding="utf-8"))
-    architectures = [_architecture(row, cache, reasons) for row in traced]
+    architectures = [architecture(row, cache, reasons) for row in traced]
     cases = [case for row in studied for case in _cases(row, cache)]
     return {
         "libraries": {
@@ -58,7 +58,7 @@ def _findings(diagnosis: Diagnosis) -> list[Row]:
     ]
 
 
-def _architecture(row: Row, cache: Path, reasons: Mapping[str, Any]) -> Row:
+def architecture(row: Row, cache: Path, reasons: Mapping[str, Any]) -> Row:
     kept = ("library", "name", "family", "rank", "status", "settings", "parameters", "ops",
             "seconds", "cpu_s", "build_s", "check_s", "judge_s", "error", "verdict", "findings",
             "notes")  # fmt: skip
@@ -143,9 +143,7 @@ def rates(cases: list[Row], which: str) -> Row:
         "architectures": len({(case["library"], case["name"]) for case in ours}),
         "cases": len(ours),
         "clean": share(lambda case: case["fault"] == "clean"),
-        "as clean": share(
-            lambda case: case["label"] == "trains" and case["progress"] >= AS_CLEAN
-        ),
+        "as clean": share(lambda case: case["label"] == "trains" and case["progress"] >= AS_CLEAN),
         "trains": share(lambda case: case["label"] == "trains"),
         "untrainable": share(lambda case: case["label"] == "untrainable"),
         "cut": share(lambda case: case["label"] == "cut"),

@@ -46,7 +46,7 @@ def dead_layers(view: View) -> list[DeadLayer]:
         share = min(look[key][1] for look in looks[-_LOOKS:] if key in look)
         # The units are not known where no gradient arrives any more.
         units = next((look[key][0].units for look in looks if key in look), None)
-        if _beyond_chance(view, units, share, traces[-1].trace.batch_size):
+        if _beyond_chance(view, row, units, share):
             since = _since(looks, key, share)
             whole = share >= view.limit("dead-mostly")
             layer = DeadLayer(row, share, units, whole, traces[since].step, since == 0)
@@ -96,12 +96,15 @@ def _shares(trace: TraceView) -> Iterator[tuple[_Key, tuple[LayerSignal, float]]
             yield key, (row, 1.0)
 
 
-def _beyond_chance(view: View, units: int | None, share: float, samples: int | None) -> bool:
+def _beyond_chance(view: View, row: LayerSignal, units: int | None, share: float) -> bool:
+    samples = view.traces[-1].trace.batch_size
     if share == 1 or units is None:
         return True
     dead = round(share * units)
     few = units - dead < view.limit("dead-few-alive") and share >= 0.5
-    if few and (not view.training.works or view.training.rests_high):
+    # A gate beside the trunk, narrow by design, counts only where training is known not to work.
+    stuck = not view.training.works if row.on_main_path else view.training.not_working
+    if few and (stuck or view.training.rests_high):
         return True
     if samples is not None and samples < view.limit("dead-min-samples"):
         return False

@@ -169,21 +169,25 @@ def grade(decades: float, direction: Direction, view: View) -> Severity:
 def _worst(trace: TraceView, direction: Direction, view: View) -> tuple[float, Trunk]:
     """The main trunk, unless only one of a further source is clearly sick.
 
-    That one is judged by what it does not share with the main trunk: a table of relative positions
-    or a mask, which reaches the trunk through one gate or attention, is a side branch by design.
+    Beside trunks that keep the signal, the others are judged by what they do not share with any of
+    them: a table of relative positions or a mask, which reaches the trunk through one gate or
+    attention, is a side branch by design.
     """
     sign = -1 if direction == "vanishing" else 1
-    main = trace.trunks[0]
-    decades = _decades(main, direction, view)
-    if decades < view.limit(f"{direction}-mild"):
-        for trunk in trace.trunks[1:]:
-            layers, own = trunk.own(main)
-            other = _decades(trunk, direction, view)
-            if math.isfinite(other):
-                other = min(sign * own, other)
-            if layers >= _SIDE_PATH_LAYERS and other >= view.limit(f"{direction}-clear"):
-                return other, trunk
-    return decades, main
+    mild, clear = view.limit(f"{direction}-mild"), view.limit(f"{direction}-clear")
+    found = [(_decades(trunk, direction, view), trunk) for trunk in trace.trunks]
+    sound = [trunk for decades, trunk in found if decades < mild]
+    if not sound:
+        return found[0]
+    for decades, trunk in found:
+        if decades < mild:
+            continue
+        layers, own = min(trunk.own(other) for other in sound)
+        if math.isfinite(decades):
+            decades = min(sign * own, decades)
+        if layers >= _SIDE_PATH_LAYERS and decades >= (mild if trunk is trace.trunk else clear):
+            return decades, trunk
+    return next((decades, trunk) for decades, trunk in found if trunk is sound[0])
 
 
 def _decades(trunk: Trunk, direction: Direction, view: View) -> float:
