@@ -6,7 +6,6 @@ import hashlib
 
 from scipy.stats import beta
 
-
 # Looked at while the study was set up, whatever their hash says.
 LOOKED_AT = ("bert", "test_vit", "test_resnet")
 

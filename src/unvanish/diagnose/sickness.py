@@ -183,10 +183,12 @@ def _worst(trace: TraceView, direction: Direction, view: View) -> tuple[float, T
         if decades < mild:
             continue
         layers, own = min(trunk.own(other) for other in sound)
-        if math.isfinite(decades):
-            decades = min(sign * own, decades)
-        if layers >= _SIDE_PATH_LAYERS and decades >= (mild if trunk is trace.trunk else clear):
-            return decades, trunk
+        apart = sign * own if math.isfinite(decades) else decades
+        if math.isfinite(decades) and decades - apart >= mild:
+            return decades, trunk  # what they share is sick: the other is only made up for
+        bound = mild if trunk is trace.trunk else clear
+        if layers >= _SIDE_PATH_LAYERS and min(apart, decades) >= bound:
+            return min(apart, decades), trunk
     return next((decades, trunk) for decades, trunk in found if trunk is sound[0])
 
 
