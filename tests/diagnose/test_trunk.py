@@ -64,13 +64,14 @@ def test_a_weight_before_a_norm_is_judged_with_it() -> None:
     assert len(trunk.of("norm")) == 11 - 1
 
 
-@pytest.mark.parametrize(("gain", "ratio"), [(100.0, 0.3), (0.01, -1.7)])
-def test_growth_by_a_norm_that_only_skips_part_from_the_source(gain: float, ratio: float) -> None:
-    """It divides by a scale that no weight has set; one that shrinks the signal is counted."""
+@pytest.mark.parametrize(("gain", "growth"), [(100.0, 2.0), (0.01, 0.0)])
+def test_growth_by_a_norm_that_only_skips_part_from_the_source(gain: float, growth: float) -> None:
+    """It divides by a scale that no weight has set; what shrinks the signal is counted."""
     net = Net().add("emb", "EmbeddingBackward0", "weight", 0.0)
     net.add("block", "AddBackward0", "merge", 0.0, merge=0.3).norm("norm", gain)
     trunk = trunk_of(net.linear("head").loss().trace())
-    assert trunk.ratio == pytest.approx(ratio)
+    assert trunk.growth_at_source == pytest.approx(growth)
+    assert trunk_of(stack(3, "relu", 1.0).trace()).growth_at_source == 0
 
 
 def test_what_a_further_source_has_of_its_own() -> None:

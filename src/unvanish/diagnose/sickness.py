@@ -151,15 +151,17 @@ def grade(decades: float, direction: Direction, view: View) -> Severity:
         bound = clear * (1 + cope) / 2
     else:
         bound = clear * cope
-    left = view.limit("training-arrived")
-    end = view.training.end
-    if direction == "exploding" and view.guess and end is not None and end <= left * view.guess:
+    arrived, end = view.limit("training-arrived"), view.training.end
+    above = 0.0 if view.guess is None or end is None else end / view.guess
+    if direction == "exploding" and 0 < above <= arrived:
         return "info"  # a cross-entropy far below that of a guess, however it began
     if decades >= bound:
         return "error"
-    # A start that was blown up itself is soon left behind: an exploding net must fall twice as far.
-    arrived = left ** (2 if direction == "exploding" else 1)
-    if view.training.left <= arrived or (view.training.left <= 0.5 and not view.training.resting):
+    # A start that was blown up itself is soon left behind: an exploding net must fall twice as far,
+    # and no net has learnt that does no better than a guess.
+    arrived = arrived ** (2 if direction == "exploding" else 1)
+    falls_on = view.training.left <= 0.5 and not view.training.resting
+    if above < 1 and (view.training.left <= arrived or falls_on):
         return "info"
     if view.training.works and not view.training.halting:
         clear *= (1 + cope) / 2
@@ -197,7 +199,7 @@ def _decades(trunk: Trunk, direction: Direction, view: View) -> float:
         if trunk.stopped_by is not None:
             return math.inf
         return -trunk.ratio_in_space
-    ratio = trunk.ratio_in_space
+    ratio = trunk.ratio_in_space - trunk.growth_at_source
     bound = view.limit("norm-growth-limit")
     if view.training.not_working or view.training.halting:
         bound = view.limit("norm-growth-limit-stuck")

@@ -10,8 +10,7 @@ From it are left out, although the path lists them:
 - an element-wise learnt scale (LayerScale and its kin): 1e-5 there is a design, not a fault;
 - weights, norms and gates that an earlier step found at exactly zero (zero-initialised branches
   and heads): they grow from there;
-- a normalisation right behind the source: it divides by a scale that nothing else refers to. The
-  same holds of growth by one that only skips part from the source: no weight there is too small.
+- a normalisation right behind the source: it divides by a scale that nothing else refers to.
 
 A weight directly followed by a normalisation is judged jointly with it: multiplying that weight by
 a constant changes neither the output nor the product of the two gains, only how it is shared out.
@@ -133,6 +132,19 @@ class Trunk:
         """
         factors = [item.edge.factor for item in self._in_space]
         return max(1, factors.count("weight"), factors.count("norm"))
+
+    @cached_property
+    def growth_at_source(self) -> float:
+        """Decades that the first normalisation adds, where only skips part it from the source.
+
+        It divides by a scale that no weight has set: no growth by it is a fault.
+        """
+        for item in reversed(self.edges):
+            if item.part == "norm" and item.edge.factor == "norm":
+                return max(0.0, item.edge.gain_log10)
+            if item.part not in ("shown", "merge"):
+                break
+        return 0.0
 
     def own(self, main: Trunk) -> tuple[int, float]:
         """Return what this trunk does not share with `main`: its weight ops, and their decades.
@@ -309,13 +321,10 @@ def _join_norms(edges: Sequence[PathEdge], parts: list[Part]) -> None:
 
 
 def _drop_last_norm(edges: Sequence[PathEdge], parts: list[Part]) -> None:
-    skipped = False
     for i in range(len(parts) - 1, -1, -1):
-        if edges[i].factor == "norm" and not (skipped and edges[i].gain_log10 < 0):
+        if edges[i].factor == "norm":
             parts[i] = "shown"
-        if parts[i] == "merge":
-            skipped = True
-        elif parts[i] != "shown":
+        if parts[i] != "shown":
             return
 
 

@@ -14,7 +14,7 @@ the start; a step that mends one sample breaks the next, and units saturate or d
 ## Known problems
 
 Only the mean cross-entropy over plain logits is known by its graph; a loss of the user's own making
-is not judged. Where the backward signal explodes as well, that leads.
+is not judged. Where the backward signal explodes as well, that says it already.
 
 ## Example
 
@@ -51,6 +51,8 @@ def check(view: View) -> Sequence[Finding]:
     guess = view.guess
     losses = [record.loss for record in view.model.steps if math.isfinite(record.loss)]
     if guess is None or len(losses) < view.limit("training-stuck-steps"):
+        return []
+    if view.exploding is not None and view.exploding.severity != "info":
         return []
     start, end = max(losses[:_FIRST]), median(losses[-(len(losses) // _LAST) :])
     if start < view.limit("blown-start") * guess or end < guess:

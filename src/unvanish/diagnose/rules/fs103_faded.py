@@ -15,7 +15,7 @@ all layers.
 ## Known problems
 
 Targets that are as small themselves can be learnt by such outputs: only a training that is stuck is
-judged. Where weights that are too small weaken the backward signal as well, that leads.
+judged. Where weights that are too small weaken the backward signal as well, that says it already.
 
 ## Example
 
@@ -48,6 +48,8 @@ from unvanish.records import Evidence, Finding, LayerSignal, Where
 def check(view: View) -> Sequence[Finding]:
     """Fire if the forward signal is faded in every look, and the loss does not fall."""
     if view.training.state != "stuck":
+        return []
+    if view.vanishing is not None and view.vanishing.severity != "info":
         return []
     seen = [(trace, *found) for trace in view.traces if (found := _faded(trace)) is not None]
     if not seen or any(
