@@ -1,4 +1,4 @@
-"""`python -m benchmarks.zoo trace | faults | report`; see `make coverage-zoo`."""
+"""`python -m benchmarks.zoo trace | faults | alarms | report`; see `make coverage-zoo`."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def main() -> None:
 @click.option("--library", multiple=True, type=click.Choice(LIBRARIES), default=LIBRARIES)
 @click.option("--only", multiple=True, help="names; may be given several times")
 @click.option("--minutes", default=600.0, show_default=True, help="stop after so many; go on later")
-@click.option("--limit", default=60.0, show_default=True, help="seconds for one architecture")
+@click.option("--limit", default=30.0, show_default=True, help="seconds for one architecture")
 @click.option("--again", is_flag=True, help="those that are not traced yet, once more")
 def trace(
     library: tuple[str, ...], only: tuple[str, ...], minutes: float, limit: float, again: bool
@@ -202,10 +202,10 @@ def candidates(libraries: Iterable[str]) -> list[tuple[str, str, str, str]]:
 
 def _small(library: str, name: str, family: str) -> Any:
     """Build a specimen for training: 8 inputs to tell apart, or each of the ten digits once."""
-    from benchmarks.zoo import language, vision
+    from benchmarks.zoo import headed, vision
 
     if library == "transformers":
-        return language.build_headed(name, 8)
+        return headed.build_headed(name, 8)
     if library == "torchvision":
         return vision.build_torchvision(name, 10, least=32)
     return vision.build_timm(name, family, 10, least=32)

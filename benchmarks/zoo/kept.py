@@ -13,7 +13,8 @@ from unvanish.records import Run
 def keep(run: Run, directory: Path) -> str:
     """Write `run` into `directory`, and return the name of its file.
 
-    Without the single ops of its traces: no rule reads them, and they are most of a record.
+    Without the single ops of its traces, which are most of a record: only FS102 reads them, of
+    graph convolutions, which are not in the zoo.
     """
     models = tuple(
         replace(model, traces=tuple(replace(trace, ops=()) for trace in model.traces))

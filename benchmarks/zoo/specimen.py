@@ -17,7 +17,7 @@ from torch.nn import functional
 
 CLASSES = 10
 VOCABULARY = 256
-LARGEST = 120e6  # parameters; 60 seconds of processor time are the other bound
+LARGEST = 120e6  # parameters; 30 seconds of processor time are the other bound
 
 
 @dataclass
