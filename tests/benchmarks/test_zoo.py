@@ -106,6 +106,8 @@ def test_a_study_labels_by_training_and_keeps_records_to_judge_again(tmp_path: P
         fault: diagnose(kept.read(case["run"], tmp_path)).verdict for fault, case in cases.items()
     }
     assert (verdicts["clean"], verdicts["detach"]) == ("healthy", "cut-graph")
+    assert report.front_is_cut(kept.read(cases["detach"]["run"], tmp_path))
+    assert not report.front_is_cut(kept.read(cases["clean"]["run"], tmp_path))
 
 
 def test_the_smallest_of_every_family_comes_first() -> None:
@@ -142,11 +144,11 @@ def test_bounds_are_exact_at_the_ends() -> None:
 def test_rates_count_alarms_on_what_trains_and_catches_of_what_does_not() -> None:
     def case(label: str, verdict: str, fault: str = "detach") -> dict:
         return {"library": "x", "name": "n", "half": "judged", "fault": fault, "label": label,
-                "verdict": verdict}  # fmt: skip
+                "verdict": verdict, "progress": 1.0}  # fmt: skip
 
     cases = [
         case("trains", "healthy", "clean"),
-        case("trains", "exploding"),
+        {**case("trains", "exploding"), "progress": 0.6},  # trains, but not as the clean one
         case("untrainable", "vanishing"),
         case("untrainable", "healthy"),
         case("cut", "cut-graph"),
@@ -154,6 +156,7 @@ def test_rates_count_alarms_on_what_trains_and_catches_of_what_does_not() -> Non
     ]
     found = report.rates(cases, "judged")
     assert (found["clean"]["alarms"], found["clean"]["of"]) == (0, 1)
+    assert (found["as clean"]["alarms"], found["as clean"]["of"]) == (0, 1)
     assert (found["trains"]["alarms"], found["trains"]["of"]) == (1, 2)
     assert (found["untrainable"]["alarms"], found["untrainable"]["of"]) == (1, 2)
     assert (found["cut"]["alarms"], found["cut"]["of"]) == (1, 1)
