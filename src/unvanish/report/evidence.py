@@ -40,8 +40,6 @@ def label(name: str) -> str:
         "loss_end": _("loss at the end"),
         "loss_start": _("loss at the start"),
         "forward_rms": _("root mean square of what it puts out"),
-        "loss_end": _("loss at the end"),
-        "loss_start": _("loss in the first steps"),
         "lr": _("learning rate"),
         "output_spread": _("difference of the output between samples"),
         "mixing_layers": _("layers that average over neighbours"),
