@@ -39,7 +39,7 @@ def trunk_finding(
     if after is not None and after.first_step > sick.first_step:
         others += CODES[opposite].values()
     # Steps follow from the gradients; and where weights are too small, samples collapse as well.
-    small = ["UR101", "FS101", "FS103"]
+    small = ["UR101", "FS101", "FS104"]
     others += small if direction == "vanishing" else ["UR101", "EG106", *_wreckage(view, sick)]
     factor: Factor = _FACTORS.get(part, part)  # type: ignore[arg-type]  # "shown" has no rule
     return [
