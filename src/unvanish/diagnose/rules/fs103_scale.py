@@ -56,11 +56,12 @@ def check(view: View) -> Sequence[Finding]:
     rows = _hidden(view.traces[0])
     if not rows:
         return []
-    for limit, sign in (("forward-small", -1), ("forward-large", 1)):
-        beyond = [row for row in rows if sign * _size(row) >= sign * view.limit(limit)]
-        if beyond:
-            return [_finding(view, rows[0], beyond[0], limit)]
-    return []
+    small, large = view.limit("forward-small"), view.limit("forward-large")
+    beyond = next((row for row in rows if not small < _size(row) < large), None)
+    if beyond is None:
+        return []
+    faint = _size(beyond) <= small
+    return [_finding(view, rows[0], beyond, small if faint else large, faint=faint)]
 
 
 def _hidden(trace: TraceView) -> list[LayerSignal]:
@@ -73,7 +74,9 @@ def _size(row: LayerSignal) -> float:
     return math.log10(row.forward_rms or 1.0)
 
 
-def _finding(view: View, first: LayerSignal, row: LayerSignal, limit: str) -> Finding:
+def _finding(
+    view: View, first: LayerSignal, row: LayerSignal, limit: float, *, faint: bool
+) -> Finding:
     given = abs(_size(first) - _size(row)) < _FROM_THE_START
     if given:
         title = _("The input is out of scale: {where} makes {size} of it (root mean square).")
@@ -87,7 +90,6 @@ def _finding(view: View, first: LayerSignal, row: LayerSignal, limit: str) -> Fi
             "Look for constants between the layers that the weights do not make up for; initialise"
             " the weights at the scale that keeps the signal, or put a normalisation between."
         )
-    small = limit == "forward-small"
     return Finding(
         code="FS103",
         family="FS",
@@ -102,7 +104,7 @@ def _finding(view: View, first: LayerSignal, row: LayerSignal, limit: str) -> Fi
         where=Where(row.module, row.op, row.call, row.source),
         factor=None,
         evidence=(
-            Evidence("forward_rms_log10", _size(row), view.limit(limit)),
+            Evidence("forward_rms_log10", _size(row), limit),
             Evidence("first_output_rms", first.forward_rms or 0.0),
             Evidence("training", view.training.state),
         ),
@@ -110,7 +112,7 @@ def _finding(view: View, first: LayerSignal, row: LayerSignal, limit: str) -> Fi
         model=view.model.name,
         step=view.traces[0].step,
         # Biases decide where the input is too small to: units then are on or off for all samples.
-        explains=("DU101", "FS101", "UR101") if small else ("UR101", "UR104"),
+        explains=("DU101", "FS101", "UR101") if faint else ("UR101", "UR104"),
     )
 
 
