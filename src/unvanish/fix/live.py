@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
@@ -20,17 +19,17 @@ from unvanish.fix.cure import Live, LossFunction, NotApplicable
 from unvanish.fix.seeds import redraw, seeded
 from unvanish.fix.treat import Rates, Treated, candidates, clip, entered, generator, treat
 from unvanish.fix.trial import UNTREATED, Candidate, Outcome, Treatment
+from unvanish.fix.yardstick import Metric, Yardstick
 from unvanish.i18n import _
 from unvanish.monitor.program import Outcome as Ending
 from unvanish.monitor.schedule import Schedule, WatchOptions
 from unvanish.monitor.session import Session
 from unvanish.records import Diagnosis, ModelRun, Run
 
-MOST_BATCHES = 512  # kept of an endless or very long source
+MOST_BATCHES = 512  # kept in memory of a source that makes them
 _HELD_OUT = 5  # one batch in five is kept for the yardstick
 
 MakeOptimizer = Callable[[Any], Optimizer]
-Metric = Callable[[nn.Module, Any], float]
 
 
 class LiveTrainer:
@@ -59,11 +58,11 @@ class LiveTrainer:
         self._model_fn = model_fn
         self._loss_fn = loss_fn
         self._make_optimizer = optimizer
-        self._metric = metric
         self._config = config
         self._train_on, self._held_out = self._split(batches)
         self._run: ModelRun | None = None
-        self.yardstick = self._named_yardstick()
+        self._yardstick = Yardstick(loss_fn, metric, self._held_out, self.notes)
+        self.yardstick = self._yardstick.name
         self._copy(model)  # that it can be copied shows at once
 
     # --- a Trainer -----------------------------------------------------------------------------
@@ -84,7 +83,7 @@ class LiveTrainer:
                 return Outcome(refused=str(reason) or treatment.label)
             try:
                 losses, run = self._watched(live, seed, steps)
-                score = self._score(live)
+                score = self._yardstick.score(live)
             except Exception as error:
                 if treatment == UNTREATED:
                     raise UserCodeError(
@@ -152,20 +151,6 @@ class LiveTrainer:
                 yield self._train_on[index]
                 done += 1
 
-    def _score(self, live: Live) -> float:
-        """Return the mean over held-out batches; what a cure multiplies the loss by is left out."""
-        live.model.eval()
-        values: list[float] = []
-        for batch in self._held_out:
-            # With gradients enabled: the loss of a physics-informed network takes derivatives.
-            with entered(live.settings):
-                if self._metric is not None:
-                    values.append(float(self._metric(live.model, batch)))
-                else:
-                    values.append(float(self._loss_fn(live.model, batch).detach().float()))
-        mean = sum(values) / len(values)
-        return mean if math.isfinite(mean) else math.inf
-
     def _diagnosed(self, run: Run) -> Diagnosis | None:
         return diagnose(run, self._config) if run.models else None
 
@@ -205,15 +190,23 @@ class LiveTrainer:
     # --- batches -------------------------------------------------------------------------------
 
     def _split(self, batches: Iterable[Any]) -> tuple[list[Any], list[Any]]:
-        kept = _kept(batches, min(MOST_BATCHES, max(self.steps, _HELD_OUT)))
+        most = max(self.steps, _HELD_OUT)
+        if not isinstance(batches, list | tuple):
+            most = min(MOST_BATCHES, most)
+        once = isinstance(batches, Iterator)  # gone once it is read
+        kept = _kept(batches, most if once else most + 1)  # one more: are there more?
         if not kept:
             raise UsageError(_("there is no batch"), _("Give a list of batches, or a DataLoader."))
-        if isinstance(batches, Iterator):  # gone once it is read
+        more = len(kept) > most
+        kept = kept[:most]
+        if once:
             self.notes.append(
                 _("the batches come from a generator; the first {count} were kept").format(
                     count=len(kept)
                 )
             )
+        elif more:
+            self.notes.append(_("only the first {count} batches are used").format(count=len(kept)))
         if len(kept) < _HELD_OUT:
             self.notes.append(
                 _(
@@ -223,11 +216,6 @@ class LiveTrainer:
             return kept, kept
         held = len(kept) // _HELD_OUT
         return kept[:-held], kept[-held:]
-
-    def _named_yardstick(self) -> str:
-        if self._metric is not None:
-            return _("your metric on {count} held-out batches").format(count=len(self._held_out))
-        return _("the loss on {count} held-out batches").format(count=len(self._held_out))
 
 
 def _kept(batches: Iterable[Any], most: int) -> list[Any]:
