@@ -292,6 +292,17 @@ def test_a_loss_that_fails_is_the_users(batches: list[tuple[Tensor, Tensor]]) ->
         unvanish.fix(network(), batches, failing, SGD)
 
 
+def test_a_cure_that_fails_is_a_failed_trial(
+    batches: list[tuple[Tensor, Tensor]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(live: object, treatment: Treatment) -> None:
+        raise IndexError("a network that it does not understand")
+
+    monkeypatch.setattr("unvanish.fix.live.treat", failing)
+    outcome = trainer(network(), batches).train(Treatment(("critical-init",)), 0, 5)
+    assert outcome.error == "IndexError: a network that it does not understand"
+
+
 # --- seeds ---------------------------------------------------------------------------------------
 
 

@@ -79,11 +79,10 @@ class LiveTrainer:
             live = self._live(seed)
             try:
                 treated = treat(live, treatment)
-            except NotApplicable as reason:
-                return Outcome(refused=str(reason) or treatment.label)
-            try:
                 losses, run = self._watched(live, seed, steps)
                 score = self._yardstick.score(live)
+            except NotApplicable as reason:
+                return Outcome(refused=str(reason) or treatment.label)
             except Exception as error:
                 if treatment == UNTREATED:
                     raise UserCodeError(
