@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 
+import jsonschema
 import pytest
 from click.testing import CliRunner, Result
 
 from tests.report import fix_builders
 from unvanish.cli.fix import _apply, command
+from unvanish.report.fix_document import schema
 
 FUNCTION = """
 import torch
@@ -75,6 +80,7 @@ def test_a_healthy_function_is_left_alone_and_its_json_is_all_of_stdout() -> Non
     result = typed("--steps", "40", "--json", "net.py:make")
     assert result.exit_code == 0
     plain = json.loads(result.stdout)
+    jsonschema.Draft202012Validator(schema()).validate(plain)
     assert plain["verdict_before"] == "healthy"
     assert plain["cures"] == []
     assert plain["best"] is None
@@ -155,6 +161,44 @@ def test_a_script_that_cannot_be_tried_is_told_in_words(
     done = fixed("bad.py")
     assert done.returncode == 3
     assert message in done.stderr.splitlines()[-1]
+
+
+ENDLESS = (
+    SCRIPT.replace("range(int(sys.argv[1]))", "__import__('itertools').count()")
+    + """
+    pathlib.Path(sys.argv[1]).write_text(str(__import__('os').getpid()))
+"""
+)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_search_leaves_no_process_and_no_file(
+    directory: Path, number: signal.Signals
+) -> None:
+    """Not even where nothing was known yet; the child trains without end."""
+    (directory / "endless.py").write_text(ENDLESS)
+    (directory / "rooms").mkdir()
+    here = {path.name for path in directory.iterdir()}
+    pid = directory.parent / f"{directory.name}-pid"
+    running = subprocess.Popen(
+        [sys.executable, "-m", "unvanish", "fix", "endless.py", str(pid)],
+        env={**os.environ, "TMPDIR": str(directory / "rooms")},
+        stderr=subprocess.PIPE,
+        text=True,
+        # A suite that is started in the background ignores it, and so would its children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    while not (pid.exists() and pid.read_text()):
+        assert running.poll() is None
+        time.sleep(0.1)
+    running.send_signal(number)
+    _out, told = running.communicate()
+    assert running.returncode == 130, told
+    assert told.splitlines()[-1] == "interrupted before anything was known"
+    assert {path.name for path in directory.iterdir()} == here
+    assert list((directory / "rooms").glob("unvanish*")) == []  # torch keeps a cache there
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(pid.read_text()), 0)
 
 
 def test_apply_without_a_proven_cure_writes_nothing(directory: Path) -> None:

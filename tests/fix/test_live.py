@@ -253,6 +253,15 @@ def test_a_generator_is_kept_as_far_as_needed_and_said_so() -> None:
     assert "the first 7 were kept" in made.notes[0]
 
 
+def test_batches_beyond_those_needed_are_named_and_a_list_has_no_limit() -> None:
+    many = [data()] * 600
+    made = trainer(network(), many, steps=7)
+    assert made.notes == ["only the first 7 batches are used"]
+    assert trainer(network(), many, steps=600).notes == []
+    loader = DataLoader(TensorDataset(torch.zeros(600, 1)), batch_size=1)
+    assert trainer(network(), loader, steps=600).notes == ["only the first 512 batches are used"]
+
+
 def test_a_loader_is_read_without_touching_its_generator() -> None:
     draw = torch.Generator().manual_seed(1)
     state = draw.get_state()
@@ -281,6 +290,17 @@ def test_a_loss_that_fails_is_the_users(batches: list[tuple[Tensor, Tensor]]) ->
 
     with pytest.raises(UserCodeError, match="theirs"):
         unvanish.fix(network(), batches, failing, SGD)
+
+
+def test_a_cure_that_fails_is_a_failed_trial(
+    batches: list[tuple[Tensor, Tensor]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(live: object, treatment: Treatment) -> None:
+        raise IndexError("a network that it does not understand")
+
+    monkeypatch.setattr("unvanish.fix.live.treat", failing)
+    outcome = trainer(network(), batches).train(Treatment(("critical-init",)), 0, 5)
+    assert outcome.error == "IndexError: a network that it does not understand"
 
 
 # --- seeds ---------------------------------------------------------------------------------------

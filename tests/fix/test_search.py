@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 import random
+from typing import Any, cast
 
 import pytest
 
 from tests.fix.fakes import HEALTHY, FakeTrainer, candidate
+from unvanish.errors import StorageError
 from unvanish.fix import prove
 from unvanish.fix.search import Budget, Search, promise, short_steps
 from unvanish.fix.trial import UNTREATED, Outcome, Treatment
@@ -192,6 +194,30 @@ def test_an_interrupted_search_keeps_what_it_knows() -> None:
     assert found.interrupted
     assert {one.name for one in found.cures} >= {"a", "b", "c"}
     assert found.best is None
+
+
+def test_a_failure_on_the_way_keeps_what_is_known_and_one_at_the_start_is_raised() -> None:
+    """A full disk, or an untreated script that fails on a fresh seed."""
+    for fails_at in (0, 1):
+        trainer = good({"a"})
+        train = trainer.train
+
+        def failing(
+            treatment: Treatment, seed: int, steps: int, at: int = fails_at, train: Any = train
+        ) -> Outcome:
+            if seed == at:
+                raise StorageError("the disk is full", "Make room.")
+            return cast(Outcome, train(treatment, seed, steps))
+
+        trainer.train = failing  # type: ignore[method-assign]
+        if fails_at == 0:
+            with pytest.raises(StorageError):
+                fix(trainer)
+            continue
+        found = fix(trainer)
+        assert found.best is None
+        assert "the search ended early: the disk is full" in found.notes
+        assert {one.name for one in found.cures if one.screened is not None} >= {"a", "b"}
 
 
 def test_the_budget_ends_the_search() -> None:

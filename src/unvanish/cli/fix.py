@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import sys
 import traceback
 from collections.abc import Iterator
@@ -258,9 +259,25 @@ def _of_script(
     try:
         for line in trainer.plan():
             click.echo(f"unvanish: {line}", err=True)
-        return _search(trainer, ("unvanish", "fix", *target.command), options, progress)
+        with _ended_by_any_signal():
+            return _search(trainer, ("unvanish", "fix", *target.command), options, progress)
     finally:
         trainer.close()
+
+
+@contextmanager
+def _ended_by_any_signal() -> Iterator[None]:
+    """Take SIGTERM and SIGHUP as Ctrl-C: what is known is kept, and no child lives on."""
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    # One that is ignored stays so, as under nohup.
+    numbers = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]
+    for number in numbers:
+        signal.signal(number, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _search(

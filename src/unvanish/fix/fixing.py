@@ -12,9 +12,10 @@ from unvanish.diagnose.config import load_config
 from unvanish.errors import UsageError
 from unvanish.fix.cure import LossFunction
 from unvanish.fix.ensemble import Choice
-from unvanish.fix.live import LiveTrainer, MakeOptimizer, Metric
+from unvanish.fix.live import LiveTrainer, MakeOptimizer
 from unvanish.fix.search import Budget, Progress, Search
 from unvanish.fix.trial import Treatment
+from unvanish.fix.yardstick import Metric
 from unvanish.i18n import _
 from unvanish.records import Cure, Fix, Proof
 from unvanish.shown import Shown

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
@@ -21,16 +20,16 @@ from unvanish.fix.cure import Live, LossFunction, NotApplicable
 from unvanish.fix.ensemble import Choice, Ensembles, shape
 from unvanish.fix.seeds import redraw, seeded
 from unvanish.fix.training import Training
-from unvanish.fix.treat import candidates, entered, generator, treat
+from unvanish.fix.treat import candidates, generator, treat
 from unvanish.fix.trial import UNTREATED, Candidate, Job, Outcome, Treatment
+from unvanish.fix.yardstick import Metric, Yardstick
 from unvanish.i18n import _
 from unvanish.records import Diagnosis, Ensemble, ModelRun, Run
 
-MOST_BATCHES = 512  # kept of an endless or very long source
+MOST_BATCHES = 512  # kept in memory of a source that makes them
 _HELD_OUT = 5  # one batch in five is kept for the yardstick
 
 MakeOptimizer = Callable[[Any], Optimizer]
-Metric = Callable[[nn.Module, Any], float]
 
 
 class LiveTrainer:
@@ -63,13 +62,13 @@ class LiveTrainer:
         self._model_fn = model_fn
         self._loss_fn = loss_fn
         self._make_optimizer = optimizer
-        self._metric = metric
         self._config = config
         self._train_on, self._held_out = self._split(batches)
         self._run: ModelRun | None = None
         self._ensembles = Ensembles(self._train_on, ensemble)
         self._done: dict[Job, Outcome] = {}  # trained ahead, not yet asked for
-        self.yardstick = self._named_yardstick()
+        self._yardstick = Yardstick(loss_fn, metric, self._held_out, self.notes)
+        self.yardstick = self._yardstick.name
         self._copy(model)  # that it can be copied shows at once
 
     # --- a Trainer -----------------------------------------------------------------------------
@@ -87,11 +86,10 @@ class LiveTrainer:
             return self._done.pop(job)
         try:
             training = self._training(job)
-        except NotApplicable as reason:
-            return Outcome(refused=str(reason) or treatment.label)
-        try:
             self._alone(training)
             score = self._score(training)
+        except NotApplicable as reason:
+            return Outcome(refused=str(reason) or treatment.label)
         except Exception as error:
             if treatment == UNTREATED:
                 raise UserCodeError(
@@ -186,18 +184,8 @@ class LiveTrainer:
         return order[:steps]
 
     def _score(self, training: Training) -> float:
-        """Return the mean over held-out batches; what a cure multiplies the loss by is left out."""
-        live, values = training.live, list[float]()
-        live.model.eval()
-        for batch in self._held_out:
-            # With gradients enabled: the loss of a physics-informed network takes derivatives.
-            with training.random(), entered(live.settings):
-                if self._metric is not None:
-                    values.append(float(self._metric(live.model, batch)))
-                else:
-                    values.append(float(self._loss_fn(live.model, batch).detach().float()))
-        mean = sum(values) / len(values)
-        return mean if math.isfinite(mean) else math.inf
+        with training.random():
+            return self._yardstick.score(training.live)
 
     def _diagnosed(self, run: Run) -> Diagnosis | None:
         return diagnose(run, self._config) if run.models else None
@@ -238,15 +226,23 @@ class LiveTrainer:
     # --- batches -------------------------------------------------------------------------------
 
     def _split(self, batches: Iterable[Any]) -> tuple[list[Any], list[Any]]:
-        kept = _kept(batches, min(MOST_BATCHES, max(self.steps, _HELD_OUT)))
+        most = max(self.steps, _HELD_OUT)
+        if not isinstance(batches, list | tuple):
+            most = min(MOST_BATCHES, most)
+        once = isinstance(batches, Iterator)  # gone once it is read
+        kept = _kept(batches, most if once else most + 1)  # one more: are there more?
         if not kept:
             raise UsageError(_("there is no batch"), _("Give a list of batches, or a DataLoader."))
-        if isinstance(batches, Iterator):  # gone once it is read
+        more = len(kept) > most
+        kept = kept[:most]
+        if once:
             self.notes.append(
                 _("the batches come from a generator; the first {count} were kept").format(
                     count=len(kept)
                 )
             )
+        elif more:
+            self.notes.append(_("only the first {count} batches are used").format(count=len(kept)))
         if len(kept) < _HELD_OUT:
             self.notes.append(
                 _(
@@ -256,11 +252,6 @@ class LiveTrainer:
             return kept, kept
         held = len(kept) // _HELD_OUT
         return kept[:-held], kept[-held:]
-
-    def _named_yardstick(self) -> str:
-        if self._metric is not None:
-            return _("your metric on {count} held-out batches").format(count=len(self._held_out))
-        return _("the loss on {count} held-out batches").format(count=len(self._held_out))
 
 
 def _kept(batches: Iterable[Any], most: int) -> list[Any]:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, TemporaryFile
 from typing import Any
 
 import msgspec
@@ -20,11 +22,12 @@ from unvanish.diagnose import diagnose
 from unvanish.diagnose.config import Config
 from unvanish.errors import NoSignalError, UserCodeError
 from unvanish.fix.child import Order
-from unvanish.fix.scratch import LINKED_ABOVE, QUIET, scratch, survey
+from unvanish.fix.scratch import EMPTIED, QUIET, leads_out, room_needed, scratch, survey
 from unvanish.fix.trial import UNTREATED, Candidate, OneByOne, Outcome, Treatment
 from unvanish.i18n import _, current
 from unvanish.records import Diagnosis, Edited, ModelRun, Run
 
+_LAST_WORDS = 2**16  # bytes of stderr that are read
 _TAIL = 10  # the yardstick is the mean loss of the last tenth of the steps
 
 
@@ -40,6 +43,15 @@ class Target:
     def command(self) -> tuple[str, ...]:
         """Return the words that name it."""
         return (*(("-m",) if self.is_module else ()), self.script, *self.arguments)
+
+    def seen_from(self, directory: Path) -> Target:
+        """Return it with a path that also leads to the script in a copy of `directory`."""
+        if self.is_module:
+            return self
+        path = Path(os.path.abspath(directory / self.script))
+        root = Path(os.path.abspath(directory))
+        inside = path.is_relative_to(root)
+        return replace(self, script=str(path.relative_to(root) if inside else path))
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +76,11 @@ class ScriptTrainer(OneByOne):
         self.notes: list[str] = []
         self.yardstick = _("the script's own training loss, over the last tenth of the steps")
         self._limit = steps
-        self._target = target
+        self._target = target.seen_from(directory)
         self._directory = directory
         self._config = config
-        self._folder = TemporaryDirectory(prefix="unvanish-orders-")
+        with room_needed():
+            self._folder = TemporaryDirectory(prefix="unvanish-orders-")
         self._model = ""  # name of the model that has the finding
         self._baseline: Path | None = None
         self._number = 0
@@ -83,14 +96,28 @@ class ScriptTrainer(OneByOne):
             _(
                 "each trial runs the script in a scratch copy of this directory ({files} files,"
                 " {size:.0f} MB), trackers off, hubs offline"
-            ).format(files=taken.files, size=taken.copied / 2**20),
+            ).format(files=len(taken.copied) + len(taken.linked), size=taken.size / 2**20),
             _("what the script writes to absolute paths is written as ever"),
         ]
+        if Path(self._target.script).is_absolute():
+            lines.append(
+                _(
+                    "so is what it writes beside itself: {script} lies outside this directory"
+                ).format(script=self._target.script)
+            )
+        outward = [path for path in taken.links if leads_out(self._directory, path)]
+        if outward:
+            lines.append(
+                _("and through links that lead out of this directory: {names}").format(
+                    names=_named(outward)
+                )
+            )
         if taken.linked:
             lines.append(
-                _("files above {size:.0f} MB are linked, not copied: {names}").format(
-                    size=LINKED_ABOVE / 2**20, names=", ".join(taken.linked[:5])
-                )
+                _(
+                    "and to the largest files, which are linked, not copied: {names}; a script that"
+                    " overwrites them overwrites yours"
+                ).format(names=_named(taken.linked))
             )
         return lines
 
@@ -100,9 +127,10 @@ class ScriptTrainer(OneByOne):
         """See `trial.Trainer`."""
         answer = self._ask(UNTREATED, 0, 1, propose=True)
         if "candidates" not in answer.said:
-            self.notes.append(
-                _("no cure could be proposed: {reason}").format(reason=_reason(answer))
-            )
+            reason = _reason(answer)
+            if not answer.exit_code and not answer.stderr:
+                reason = _("no optimiser took a step, before which a cure could be applied")
+            self.notes.append(_("no cure could be proposed: {reason}").format(reason=reason))
             return []
         return msgspec.convert(answer.said["candidates"], list[Candidate])
 
@@ -159,11 +187,17 @@ class ScriptTrainer(OneByOne):
         if treatment != UNTREATED:
             return Outcome(error=_reason(answer))
         if answer.said.get("error") or answer.exit_code:
+            reason = _reason(answer)
+            remedy = _(
+                "Make `python {script}` work first; a script must not ask for input."
+            ).format(script=" ".join(self._target.command))
+            if "No such file" in reason:
+                remedy = _(
+                    "It ran in a copy of this directory, with {emptied} empty: start in the"
+                    " directory that holds all that it reads."
+                ).format(emptied=", ".join(EMPTIED))
             raise UserCodeError(
-                _("the untreated script failed: {reason}").format(reason=_reason(answer)),
-                _("Make `python {script}` work first; a script must not ask for input.").format(
-                    script=" ".join(self._target.command)
-                ),
+                _("the untreated script failed: {reason}").format(reason=reason), remedy
             )
         raise NoSignalError(
             _("the script trained nothing that could be measured: {reason}").format(
@@ -177,6 +211,10 @@ class ScriptTrainer(OneByOne):
     def _ask(
         self, treatment: Treatment, seed: int, steps: int | None, *, propose: bool = False
     ) -> _Answer:
+        with room_needed():
+            return self._asked(treatment, seed, steps, propose)
+
+    def _asked(self, treatment: Treatment, seed: int, steps: int | None, propose: bool) -> _Answer:
         self._number += 1
         folder = Path(self._folder.name, str(self._number))
         folder.mkdir()
@@ -207,33 +245,54 @@ class ScriptTrainer(OneByOne):
 
 
 def _run_child(order: Path, directory: Path) -> tuple[int, str]:
-    """Run one child to its end; Ctrl-C ends it first."""
+    """Run one child to its end, and end what it started; Ctrl-C ends both first."""
     environment = {**os.environ, **QUIET, "UNVANISH_LANG": current()}  # it names what it did
     package = str(Path(__file__).resolve().parents[2])
     environment["PYTHONPATH"] = os.pathsep.join(
         filter(None, (package, os.environ.get("PYTHONPATH")))
     )
-    process = subprocess.Popen(
-        [sys.executable, "-m", "unvanish.fix.child", str(order)],
-        cwd=directory,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        errors="replace",
-    )
-    try:
-        _stdout, stderr = process.communicate()
-    except BaseException:
-        process.terminate()
+    # A file, no pipe: a process that the script leaves behind would hold a pipe open for ever.
+    with TemporaryFile() as stderr:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "unvanish.fix.child", str(order)],
+            cwd=directory,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=stderr,
+            start_new_session=True,  # so that all that it starts can be ended with it
+        )
         try:
-            process.wait(5)
-        except subprocess.TimeoutExpired:
-            process.kill()
             process.wait()
-        raise
-    return process.returncode, stderr
+        finally:
+            _end(process)
+        length = stderr.seek(0, os.SEEK_END)
+        stderr.seek(max(0, length - _LAST_WORDS))
+        return process.returncode, stderr.read().decode("utf-8", "replace")
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End the process, if it runs, and all of its session."""
+    _tell(process, signal.SIGTERM)
+    try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(5)
+    finally:  # also at a second Ctrl-C
+        _tell(process, getattr(signal, "SIGKILL", signal.SIGTERM))
+        process.wait()
+
+
+def _tell(process: subprocess.Popen[bytes], number: int) -> None:
+    if not hasattr(os, "killpg"):
+        process.terminate()
+        return
+    with contextlib.suppress(ProcessLookupError, PermissionError):  # nobody is left
+        os.killpg(process.pid, number)
+
+
+def _named(paths: Sequence[Path]) -> str:
+    names = [str(path) for path in paths[:5]]
+    return ", ".join(names if len(paths) <= 5 else [*names, "…"])
 
 
 def _tail_mean(losses: Sequence[float]) -> float:

@@ -15,7 +15,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
-from unvanish.errors import NoSignalError
+from unvanish.errors import NoSignalError, UnvanishError
 from unvanish.fix import prove
 from unvanish.fix.trial import (
     UNTREATED,
@@ -96,11 +96,20 @@ class Search:
     # --- the three parts -----------------------------------------------------------------------
 
     def run(self) -> Fix:
-        """Search to the end; Ctrl-C ends it early and keeps what is known."""
+        """Search to the end; Ctrl-C or a failure on the way ends it early and keeps what is known.
+
+        Raises what the first training of the untreated network raises.
+        """
         try:
             self._search()
         except KeyboardInterrupt:
             self.interrupted = True
+        except UnvanishError as error:
+            if 0 not in self._baseline:
+                raise
+            self.trainer.notes.append(
+                _("the search ended early: {reason}").format(reason=error.problem)
+            )
         return self.result()
 
     def _search(self) -> None:

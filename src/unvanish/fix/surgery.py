@@ -61,7 +61,7 @@ class Surgeon:
         self._handles: list[Any] = []
         self._live: Live | None = None
         self._rates: Rates | None = None
-        self._entered = contextlib.ExitStack()  # what cures want around the rest of the script
+        self._skip: Optimizer | None = None
 
     def install(self) -> None:
         """Begin to wait."""
@@ -76,7 +76,6 @@ class Surgeon:
         """Leave nothing behind in torch."""
         while self._handles:
             self._handles.pop().remove()
-        self._entered.close()
         self._calls.clear()
 
     @property
@@ -156,8 +155,9 @@ class Surgeon:
         self._operate(live)
         optimizer.zero_grad(set_to_none=True)
         self._rates = Rates(optimizer, live.settings)
+        stack = contextlib.ExitStack()  # entered for the rest of the script
         for context in live.settings.contexts:
-            self._entered.enter_context(context())
+            stack.enter_context(context())
         if live.settings.loss_scale != 1.0:
             _scale_losses(live.settings.loss_scale)
 
@@ -192,12 +192,18 @@ def _surrogate(seen: Seen) -> Callable[[nn.Module, Any], Tensor]:
 
 
 def _scale_losses(factor: float) -> None:
+    """Multiply every gradient by `factor`; losses, the yardstick, keep their own values."""
     backward = torch.autograd.backward
 
     def scaled(tensors: Any, *args: Any, **kwargs: Any) -> Any:
-        if isinstance(tensors, Tensor) and tensors.numel() == 1:
-            tensors = tensors * factor
-        return backward(tensors, *args, **kwargs)
+        if not (isinstance(tensors, Tensor) and tensors.requires_grad and tensors.numel() == 1):
+            return backward(tensors, *args, **kwargs)
+        root: Any = tensors  # torch leaves this method untyped
+        handle = root.register_hook(lambda gradient: gradient * factor)
+        try:
+            return backward(tensors, *args, **kwargs)
+        finally:
+            handle.remove()
 
     torch.autograd.backward = scaled
 

@@ -112,14 +112,15 @@ def candidates(diagnosis: Diagnosis, live: Live, copy: Callable[[], Live]) -> li
     before = levels(live.run.traces[0]) if live.run is not None and live.run.traces else ()
     found = []
     for one in cures():
-        word = one.proposed(diagnosis, live)
-        if word <= 0:
-            continue
-        refused, predicted = None, None
+        word, refused, predicted = 0.0, None, None
         try:
-            cured = copy()
-            treat(cured, Treatment((one.name,)))
-            predicted = _predicted(cured, before)
+            word = one.proposed(diagnosis, live)
+            if word <= 0:
+                continue
+            cured = _copied(copy)
+            if cured is not None:
+                treat(cured, Treatment((one.name,)))
+                predicted = _predicted(cured, before)
         except UnvanishError as error:
             predicted = Predicted(ratio(before), None, None, before) if error.problem else None
         except Exception as error:  # NotApplicable, or a network that the cure does not understand
@@ -138,6 +139,14 @@ def candidates(diagnosis: Diagnosis, live: Live, copy: Callable[[], Live]) -> li
             )
         )
     return found
+
+
+def _copied(copy: Callable[[], Live]) -> Live | None:
+    """Return a copy; None of a network that cannot be copied: in place it can still be cured."""
+    try:
+        return copy()
+    except Exception:
+        return None
 
 
 def _predicted(live: Live, before: tuple[LevelAt, ...]) -> Predicted:

@@ -30,13 +30,9 @@ FITLESS = [
         "adam-eps",
         "bce-head",
         "float32",
-        "keep-gradient",
         "leaky-relu-swap",
-        "linear-output",
-        "live-biases",
         "logits-head",
         "loss-scaling",
-        "more-units",
         "non-saturating-loss",
         "nonzero-direction",
         "orthogonal-recurrence",
@@ -46,7 +42,6 @@ FITLESS = [
         "scaled-branches",
         "straight-through",
         "visible-key",
-        "zero-branches",
     }
 ]
 
