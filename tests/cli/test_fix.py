@@ -188,7 +188,7 @@ def test_an_interrupted_search_leaves_no_process_and_no_file(
         # A suite that is started in the background ignores it, and so would its children.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
-    while not (pid.exists() and pid.read_text()):
+    while not (child := pid.read_text() if pid.exists() else ""):  # it writes it again and again
         assert running.poll() is None
         time.sleep(0.1)
     running.send_signal(number)
@@ -198,7 +198,7 @@ def test_an_interrupted_search_leaves_no_process_and_no_file(
     assert {path.name for path in directory.iterdir()} == here
     assert list((directory / "rooms").glob("unvanish*")) == []  # torch keeps a cache there
     with pytest.raises(ProcessLookupError):
-        os.kill(int(pid.read_text()), 0)
+        os.kill(int(child), 0)
 
 
 def test_apply_without_a_proven_cure_writes_nothing(directory: Path) -> None:
