@@ -238,7 +238,7 @@ What was looked at while the study was set up (bert, test_vit, test_resnet) is i
 the rules were done only that was looked at. Because of it:
 
 - CG101 sees a cut behind a weight that is tied to the head;
-- FS103 (the forward signal fades) and EG106 (the output starts far too large) are new;
+- FS104 (the forward signal fades) and EG106 (the output starts far too large) are new;
 - what a trunk loses or gains is a remark where the loss goes all the way, or half of it and on;
 - a detach that cuts only a branch is labelled apart, and *untrainable* means less than a tenth of
   the way (first a quarter).

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -45,7 +46,7 @@ def encode_record(record: Any) -> bytes:
 def decode_record(data: bytes, kind: type[T]) -> T:
     """Return a record of `kind`. Raises NotOurFileError if `data` is none."""
     try:
-        return msgspec.msgpack.decode(data, type=kind)
+        return decode(data, kind)
     except msgspec.MsgspecError as error:
         raise NotOurFileError(
             f"this is no record of unvanish ({error})",
@@ -90,6 +91,22 @@ def decode_head(data: bytes) -> RunHead:
 
 T = TypeVar("T")
 
+_known: set[Any] = set()
+_learning = threading.Lock()
+
+
+def decode(data: bytes, kind: type[T]) -> T:
+    """Return the `kind` that MessagePack `data` holds. Raises what msgspec raises.
+
+    msgspec learns a dataclass when it first meets it, and a second thread that meets it meanwhile
+    reads what is half made and crashes the process. So types are learnt one thread at a time.
+    """
+    if kind not in _known:
+        with _learning:
+            msgspec.msgpack.Decoder(kind)
+            _known.add(kind)
+    return msgspec.msgpack.decode(data, type=kind)
+
 
 def _decode(data: bytes, kind: type[T]) -> T:
     if not data.startswith(MAGIC):
@@ -106,7 +123,7 @@ def _decode(data: bytes, kind: type[T]) -> T:
     try:
         if schema < 1:
             raise msgspec.DecodeError("the header is damaged")
-        return msgspec.msgpack.decode(body, type=kind)
+        return decode(body, kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise NotOurFileError(
             f"this run is damaged ({error})", "Its writing was probably cut short; run again."

@@ -45,7 +45,7 @@ def test_over_smoothing(
         assert finding(found, "FS102").where.module == "3"
 
 
-# --- FS103 ---------------------------------------------------------------------------------------
+# --- FS104 ---------------------------------------------------------------------------------------
 
 
 def faded(rms: float, cosine: float, step: int) -> Trace:
@@ -68,9 +68,9 @@ def test_a_forward_signal_that_fades(
     rms: float, cosines: tuple[float, float], losses: list[float], fires: bool
 ) -> None:
     found = judge([faded(rms, cosine, step) for step, cosine in enumerate(cosines)], losses)
-    assert codes(found) == (["FS103"] if fires else [])
+    assert codes(found) == (["FS104"] if fires else [])
     if fires:
-        assert finding(found, "FS103").where.module == "1"
+        assert finding(found, "FS104").where.module == "1"
 
 
 # --- EG106 ---------------------------------------------------------------------------------------

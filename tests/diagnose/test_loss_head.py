@@ -152,6 +152,7 @@ def test_a_column_against_a_row() -> None:
     assert judge([with_head(0), with_head(1)], stuck()).verdict == "healthy"
 
 
+RESTING = [200.0] * 5 + [150.0 + 0.3 * (-1) ** i for i in range(60)]  # fell, and stuck
 DIVERGING = [2.0, 3.0, 8.0, 40.0, 300.0, 1e4, 1e6, 1e8, 1e9, 1e10, 1e11, 1e12]
 
 
@@ -159,6 +160,7 @@ DIVERGING = [2.0, 3.0, 8.0, 40.0, 300.0, 1e4, 1e6, 1e8, 1e9, 1e10, 1e11, 1e12]
     ("head", "update", "losses", "optimizer", "expected"),
     [
         ({"reduction": "sum", "entries": 64}, 0.5, DIVERGING, SGD, "LH104"),
+        ({"reduction": "sum", "entries": 64}, 0.5, RESTING, SGD, "LH104"),
         ({"reduction": "sum", "entries": 64}, 0.5, falling(), SGD, None),
         ({"reduction": "sum", "entries": 64}, -2.0, DIVERGING, SGD, None),
         ({"reduction": "mean", "entries": 64}, 0.5, DIVERGING, SGD, "UR101"),
@@ -272,6 +274,65 @@ def test_of_a_collapse_and_units_that_are_off_the_first_seen_leads(
     assert codes(found)[0] == leader
     assert set(codes(found)) == {"DU101", "FS101"}
     assert len(finding(found, leader).explains) == 1
+
+
+# --- FS103 ---------------------------------------------------------------------------------------
+
+
+def scaled_to(*sizes: float, step: int = 0) -> Trace:
+    """ReLU layers that keep the backward signal; the root mean squares of what they make."""
+    net = Net()
+    for i, size in enumerate(sizes):
+        gain = math.sqrt(2) if i else 1.0
+        net.linear(f"linear{i}", gain, forward_rms=size, weight_log10=1.0).relu(f"relu{i}")
+    return net.linear("head", 1.0, forward_rms=0.0, weight_log10=-math.inf).loss().trace(step)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "where", "words"),
+    [
+        ((1e-5, 1.2e-5, 2e-5), "linear0", "The input is out of scale"),
+        ((1.4, 2e-2, 3e-5), "linear2", "goes from 1.4 in `linear0` to 3e−5 in `linear2`"),
+        ((1e4, 1.1e4, 9e3), "linear0", "The input is out of scale"),
+        ((1.4, 1e2, 1e4), "linear2", "goes from 1.4"),
+    ],
+)
+def test_a_forward_signal_out_of_scale(sizes: tuple[float, ...], where: str, words: str) -> None:
+    found = judge([scaled_to(*sizes, step=step) for step in (0, 1)], stuck())
+    leader = finding(found, "FS103")
+    assert (found.verdict, codes(found)) == ("forward-collapse", ["FS103"])
+    assert leader.where.module == where
+    assert words in leader.title
+    assert judge([scaled_to(*sizes)], falling()).verdict == "healthy"
+
+
+def test_a_forward_signal_whose_scale_is_no_fault() -> None:
+    for sizes in ((4e-4, 1e-3), (200.0, 150.0), (1.0, 0.0)):  # the last: a branch that starts at 0
+        assert judge([scaled_to(*sizes)], stuck()).verdict == "healthy"
+    later = [scaled_to(1.0, 1.0), scaled_to(1e-6, 1e-6, step=8)]  # training made it so
+    assert judge(later, stuck()).verdict == "healthy"
+
+
+def test_weights_that_change_the_scale_both_ways_lead() -> None:
+    net = Net().linear("0", 0.1, forward_rms=1.0, weight_log10=0.0)
+    for i in range(6):
+        net.relu(f"relu{i}").linear(f"{i + 1}", 0.1, forward_rms=10.0**-i, weight_log10=0.0)
+    found = judge([net.loss().trace()], stuck())
+    assert codes(found) == ["VG103", "FS103"]
+    assert "FS103" in finding(found, "VG103").explains
+
+
+def test_units_that_biases_switch_off_hang_under_the_scale_of_the_input() -> None:
+    dead = [scaled_to(1e-5, 1e-5, step=step) for step in (0, 8, 16, 32)]
+    dead = [dead[0]] + [
+        replace(
+            t,
+            layers=tuple(replace(r, dead_share=0.9) if "relu" in r.module else r for r in t.layers),
+        )
+        for t in dead[1:]
+    ]
+    found = judge(dead, stuck())
+    assert (found.verdict, codes(found)) == ("forward-collapse", ["FS103", "DU101"])
 
 
 # --- OK001 ---------------------------------------------------------------------------------------

@@ -41,6 +41,19 @@ def test_a_case_is_judged_right(name: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("name", [o.name for o in cases("own") if o.name.startswith("middle_")])
+def test_verdict_and_severity_of_the_middle_ground_follow_training(name: str, seed: int) -> None:
+    one = case(name)
+    experiment = one.build(seed)
+    torch.manual_seed(seed)
+    run = watched(experiment, probe=False)
+    result = judge(one, one.answer(experiment), run)
+    assert result.right, result
+    assert result.grave, result
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [one.name for one in cases("public")])
 def test_a_case_shows_its_symptom_and_its_cure_cures(name: str) -> None:
     one = case(name)

@@ -260,6 +260,21 @@ _TABLE = (
         "The same 100 layers stand at 0.14, the 30 at 0.54, orthogonal tanh nets at 1.0.",
     ),
     Threshold(
+        "forward-small",
+        -4.0,
+        "log10 of a root mean square",
+        "Activations at the start, in a hidden layer, that are too small to learn from.",
+        "Healthy nets measured at least 4e-4; twelve ReLU layers of half He's weights, which Adam"
+        " still trains, 3e-4.",
+    ),
+    Threshold(
+        "forward-large",
+        3.0,
+        "log10 of a root mean square",
+        "Activations at the start, in a hidden layer, that are too large.",
+        "Healthy nets measured at most 200. Inputs of 10,000 diverge under SGD at 1e-4.",
+    ),
+    Threshold(
         "update-large",
         0.0,
         "log10",

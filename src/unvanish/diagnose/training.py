@@ -74,6 +74,11 @@ class TrainingState:
         return self.halting and self.resting
 
     @property
+    def comes_to_nothing(self) -> bool:
+        """Training is stuck or diverging, from the start or after a fall that came to little."""
+        return self.not_working or self.rests_high
+
+    @property
     def fall(self) -> float | None:
         """Share of the starting loss that is gone; negative when the loss has risen."""
         if self.start is None or self.end is None or self.start == 0:

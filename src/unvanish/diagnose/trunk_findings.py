@@ -38,9 +38,11 @@ def trunk_finding(
     after = view.exploding if direction == "vanishing" else view.vanishing
     if after is not None and after.first_step > sick.first_step:
         others += CODES[opposite].values()
-    # Steps follow from the gradients; and where weights are too small, samples collapse as well.
-    small = ["UR101", "FS101", "FS103"]
-    others += small if direction == "vanishing" else ["UR101", "EG106", *_wreckage(view, sick)]
+    # Steps follow from the gradients, and weights change the signal in both directions; where they
+    # are too small, samples collapse as well.
+    others += ["UR101", "FS103"]
+    small = ["FS101", "FS104"]
+    others += small if direction == "vanishing" else ["EG106", *_wreckage(view, sick)]
     factor: Factor = _FACTORS.get(part, part)  # type: ignore[arg-type]  # "shown" has no rule
     return [
         Finding(

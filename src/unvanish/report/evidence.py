@@ -25,6 +25,7 @@ def label(name: str) -> str:
         "first_derivative_log10": _("first derivative (log₁₀)"),
         "first_output_rms": _("size of the first layer's output (rms)"),
         "flat_share": _("units on a flat end of the activation"),
+        "forward_rms_log10": _("size of the activations (log₁₀)"),
         "gain_log10": _("gain (log₁₀)"),
         "gain_per_layer": _("gain a layer"),
         "gain_per_time_step": _("gain a time step"),

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 
+from unvanish import codec
 from unvanish.errors import NotOurFileError
 from unvanish.i18n import _
 from unvanish.records import Fix
@@ -43,7 +44,7 @@ def load_fix(path: Path) -> Fix:
     try:
         if not data.startswith(_HEAD) or schema != str(SCHEMA).encode():
             raise msgspec.DecodeError(_("it does not begin as schema {n}").format(n=SCHEMA))
-        return msgspec.msgpack.decode(body, type=Fix)
+        return codec.decode(body, Fix)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise NotOurFileError(
             _("{path} is no result of `unvanish fix` that can be read ({error})").format(

@@ -24,7 +24,7 @@ T = TypeVar("T")
 def decoded(data: bytes, kind: type[T]) -> T:
     """Return the record in `data`. Raises NotOurFileError if it is damaged."""
     try:
-        return msgspec.msgpack.decode(data, type=kind)
+        return codec.decode(data, kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise damaged(error) from error
 

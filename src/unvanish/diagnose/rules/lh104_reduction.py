@@ -48,7 +48,7 @@ from unvanish.words import times
 
 def check(view: View) -> Sequence[Finding]:
     """Fire if a summed loss makes the first steps too large and training does not work."""
-    if view.optimizer is None or view.rescales or not view.training.not_working:
+    if view.optimizer is None or view.rescales or not view.training.comes_to_nothing:
         return []
     heads = [trace.trace.head for trace in view.traces if trace.trace.head is not None]
     sums = [head for head in heads if head.reduction == "sum" and head.entries]

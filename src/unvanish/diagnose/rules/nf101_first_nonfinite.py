@@ -154,7 +154,7 @@ def _finding(
         remedy=remedy,
         model=view.model.name,
         step=step,
-        explains=("UR101", "CG103"),
+        explains=("UR101", "CG103", "FS103"),
     )
 
 

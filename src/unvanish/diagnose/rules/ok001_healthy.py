@@ -126,8 +126,7 @@ def _evidence(view: View) -> tuple[Evidence, ...]:
 
 def _looked_at(view: View) -> list[Evidence]:
     """What was measured of the data, the loss and the step, for a training that does not work."""
-    training = view.training
-    if not (training.not_working or training.rests_high) or not view.traces:
+    if not view.training.comes_to_nothing or not view.traces:
         return []
     trace = view.traces[-1].trace
     rows = []
@@ -170,7 +169,7 @@ def update_ratio(view: View) -> float | None:
 
 
 def _remedy(view: View) -> str:
-    if not view.training.not_working and not view.training.rests_high:
+    if not view.training.comes_to_nothing:
         return _("Nothing to mend in the backward signal.")
     text = _(
         "Look at the labels (do they belong to these inputs? {labels}), the learning rate ({rate}a"

@@ -156,7 +156,7 @@ def _finding(view: View, trace: TraceView, title: str, remedy: str, evidence: Ev
             "UR104",
             "DU101",
             "FS101",
-            "FS103",
+            "FS104",
             "NF101",
             *later_codes(view, trace.step),
         ),

@@ -1,4 +1,4 @@
-"""FS103: the forward signal fades.
+"""FS104: the forward signal fades.
 
 ## What it finds
 
@@ -64,7 +64,7 @@ def check(view: View) -> Sequence[Finding]:
     )
     return [
         Finding(
-            code="FS103",
+            code="FS104",
             family="FS",
             verdict="forward-collapse",
             severity="error",
@@ -104,7 +104,7 @@ def _faded(trace: TraceView) -> tuple[LayerSignal, float, float] | None:
 
 
 RULE = Rule(
-    code="FS103",
+    code="FS104",
     verdict="forward-collapse",
     title="the forward signal fades",
     check=check,
