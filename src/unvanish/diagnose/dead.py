@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from unvanish.diagnose.trunk import is_rectifier
 from unvanish.diagnose.view import TraceView, View
-from unvanish.records import LayerSignal
+from unvanish.records import INPUT_BINS, LayerSignal
 
 _LOOKS = 3  # the last traces, in all of which a unit's layer must look dead
 
@@ -69,8 +69,12 @@ _Look = dict[_Key, tuple[LayerSignal, float]]
 
 
 def _shares(trace: TraceView) -> Iterator[tuple[_Key, tuple[LayerSignal, float]]]:
-    """The dead share of each rectifier: by its slopes, or by an output that is 0 throughout."""
+    """The dead share of each rectifier: by its slopes, or by an output that is 0 throughout.
+
+    A rectifier that is a function has no output in view, but its inputs are: all below 0.
+    """
     counts: Counter[tuple[str, int, str | None]] = Counter()
+    shut = _shut(trace)
     for row in trace.trace.layers:
         if not is_rectifier(row, row.op):
             continue
@@ -79,8 +83,21 @@ def _shares(trace: TraceView) -> Iterator[tuple[_Key, tuple[LayerSignal, float]]
         counts[place] += 1
         if row.dead_share is not None:
             yield key, (row, row.dead_share)
-        elif row.forward_rms == 0:
+        elif row.forward_rms == 0 or key in shut:
             yield key, (row, 1.0)
+
+
+def _shut(trace: TraceView) -> set[_Key]:
+    """Functional ops whose input was below 0 in every entry seen."""
+    rows = Counter((row.module, row.call, row.op) for row in trace.trace.layers)
+    seen: Counter[tuple[str, int, str | None]] = Counter()
+    shut: set[_Key] = set()
+    for one in trace.trace.inputs:
+        place = (one.module, one.call, one.op)
+        if one.first + len(one.counts) <= INPUT_BINS // 2:
+            shut.add((*place, seen[place]))
+        seen[place] += 1
+    return {key for key in shut if seen[key[:3]] == rows[key[:3]]}  # else: not told apart
 
 
 def _beyond_chance(view: View, units: int | None, share: float, samples: int | None) -> bool:

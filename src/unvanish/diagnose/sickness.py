@@ -90,6 +90,15 @@ class Sickness:
         return reference / max(1, len(self.trunk.of(part)))
 
 
+def middling(view: View, sick: Sickness) -> bool:
+    """Whether `sick` counts only because training is stuck: by itself it is not clear.
+
+    Then whatever stops training by itself (a dead layer, samples that have become one) is nearer
+    to the root of the trouble.
+    """
+    return sick.decades < view.limit(f"{sick.direction}-clear")
+
+
 def later_codes(view: View, step: int) -> list[str]:
     """Return the codes of what came over the signal at or after `step`: it may come of a fault."""
     codes: list[str] = []

@@ -72,6 +72,7 @@ def label(name: str) -> str:
         "update_ratio_log10": _("update ratio (log₁₀)"),
         "update_ratio_log10_median": _("update ratio, median (log₁₀)"),
         "weight_gain": _("gain of the weights"),
+        "weight_over_bias": _("gradient of the weights over that of the bias"),
         "wrong_backwards": _("backwards that are wrong"),
     }
     if name in known:
