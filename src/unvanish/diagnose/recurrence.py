@@ -95,7 +95,7 @@ def recurrence_finding(view: View, direction: Direction, code: str, remedy: str)
             remedy=remedy,
             model=view.model.name,
             step=first,
-            explains=("UR101", *later_nonfinite(view, direction, first)),
+            explains=("UR101", "UR106", *later_nonfinite(view, direction, first)),
         )
     ]
 

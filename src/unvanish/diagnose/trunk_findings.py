@@ -38,7 +38,7 @@ def trunk_finding(
     after = view.exploding if direction == "vanishing" else view.vanishing
     if after is not None and after.first_step > sick.first_step:
         others += CODES[opposite].values()
-    others += ["UR101", *(_consequences(view, sick) if leads else ())]
+    others += ["UR101", "UR106", *(_consequences(view, sick) if leads else ())]
     if direction == "vanishing" and middling(view, sick) and _dead_end(view):
         others = [each for each in others if each != "DU101"]
     factor: Factor = _FACTORS.get(part, part)  # type: ignore[arg-type]  # "shown" has no rule

@@ -83,7 +83,7 @@ def check(view: View) -> Sequence[Finding]:
             remedy=_("Look for a factor of 0 behind them; start only one of two factors at 0."),
             model=view.model.name,
             step=first,
-            explains=("VG103", "UR101"),
+            explains=("VG103", "UR101", "UR106"),
         )
     ]
 

@@ -91,7 +91,7 @@ def check(view: View) -> Sequence[Finding]:
             ),
             model=view.model.name,
             step=trace.step,
-            explains=("UR101", *_weakened(view)),
+            explains=("UR101", "UR106", *_weakened(view)),
         )
     ]
 

@@ -75,7 +75,7 @@ def check(view: View) -> Sequence[Finding]:
             remedy=_("Scale the inputs to zero mean and unit variance; divide pixels by 255 once."),
             model=view.model.name,
             step=view.traces[0].step,
-            explains=("FS101", "UR101", "DU101", "VG101", "VG103"),
+            explains=("FS101", "UR101", "UR106", "DU101", "VG101", "VG103"),
         )
     ]
 

@@ -156,7 +156,7 @@ def _finding(
         remedy=remedy,
         model=view.model.name,
         step=step,
-        explains=("UR101", "CG103"),
+        explains=("UR101", "UR106", "CG103"),
     )
 
 
