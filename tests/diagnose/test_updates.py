@@ -194,3 +194,19 @@ PLAIN = OptimizerFacts("SGD", (3e-5,), rescales=False)  # 3e-5 x 0.3 = 1e-6 x 10
 def test_what_makes_steps_short(traces: list[Trace], optimizer: OptimizerFacts, words: str) -> None:
     found = judge(traces, stuck(120), optimizer=optimizer, parameters=[a_parameter("0.weight")])
     assert words in finding(found, "UR106").remedy
+
+
+# --- UR107: an optimiser that never steps --------------------------------------------------------
+
+
+def test_an_optimiser_that_never_steps() -> None:
+    idle = replace(ADAM, stepped=False)
+    found = judge([HEALTHY.trace()], stuck(), optimizer=idle)
+    assert (found.verdict, codes(found)) == ("update-size", ["UR107"])
+    assert "Adam never steps: 60 backward passes" in finding(found, "UR107").title
+
+
+def test_a_few_backward_passes_without_a_step_may_be_micro_batches() -> None:
+    idle = replace(ADAM, stepped=False)
+    assert judge([HEALTHY.trace()], [2.3] * 20, optimizer=idle).verdict == "healthy"
+    assert judge([HEALTHY.trace()], stuck(), optimizer=ADAM).verdict == "healthy"

@@ -32,6 +32,7 @@ CODES: dict[Direction, dict[Part, str]] = {
         "attention": "VG106",
         "gate": "VG106",
         "merge": "VG106",
+        "scale": "VG106",
         "opaque": "VG106",
     },
     "exploding": {
@@ -43,6 +44,7 @@ CODES: dict[Direction, dict[Part, str]] = {
         "off": "EG105",
         "attention": "EG105",
         "gate": "EG105",
+        "scale": "EG105",
         "opaque": "EG105",
     },
 }

@@ -76,6 +76,7 @@ class ParameterUpdate:
     group: int | None = None
     predicted_change: float | None = None  # inner product of `.grad` and what the step changed
     taken_log10: float | None = None  # norm of `.grad` when the step began; None: it had none
+    erased: bool = False  # there was no `.grad` when the step began
 
 
 @dataclass(slots=True)
@@ -425,7 +426,7 @@ class PendingTrace:
             if update.taken_log10 is not None and key in slots
         }
         if not taken:
-            return None
+            return self._erased(values, updates, slots)
         left = [values[slot] for key, slot in self._tracer.leftover.items() if key in opened_for]
         scale = math.log10(self._loss_scale) if self._loss_scale > 0 else 0.0
         return StepGradient(
@@ -434,6 +435,19 @@ class PendingTrace:
             leftover_log10=join_log10(left) if opened_for else None,
             predicted_change=sum(updates[key].predicted_change or 0.0 for key in taken),
         )
+
+    def _erased(
+        self,
+        values: list[float],
+        updates: Mapping[int, ParameterUpdate],
+        slots: Mapping[int, ParameterSlots],
+    ) -> StepGradient | None:
+        """Return that a step took nothing: no `.grad` was left of what this pass gave."""
+        given = [values[slots[key].gradient] for key in updates if key in slots]
+        if not given or not all(updates[key].erased for key in updates if key in slots):
+            return None
+        scale = math.log10(self._loss_scale) if self._loss_scale > 0 else 0.0
+        return StepGradient(join_log10(given) - scale, -math.inf)
 
     def _predictions(self, numbers: Numbers, values: list[float]) -> tuple[LayerPrediction, ...]:
         read = self._tracer.structure
