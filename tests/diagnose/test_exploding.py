@@ -85,8 +85,24 @@ def batch_norms(depth: int, growth: float = 1.21) -> Trace:
 
 
 def test_batch_norm_without_skips_is_healthy_by_design() -> None:
-    assert judge([batch_norms(40)], falling()).verdict == "healthy"  # x1,500
-    assert judge([batch_norms(40)], stuck()).verdict == "healthy"
+    assert judge([batch_norms(60)], falling()).verdict == "healthy"  # x3,300
+    assert judge([batch_norms(50)], stuck()).verdict == "healthy"  # x480, as in image models
+
+
+def halting() -> list[float]:
+    """Down by a sixth, on and on: from beyond chance to chance."""
+    return [2.76 - 0.007 * i + 0.01 * (-1) ** i for i in range(60)]
+
+
+def test_growth_by_design_is_no_excuse_where_training_comes_to_little() -> None:
+    for losses in (stuck(), halting()):
+        assert codes(judge([batch_norms(60)], losses)) == ["EG104"]
+    # The first step blows the front's weights up, and what comes back is small from then on.
+    started = [batch_norms(80), replace(batch_norms(40), step=1), replace(batch_norms(20), step=2)]
+    assert codes(judge(started, halting())) == ["EG104"]
+    assert codes(judge(started, falling())) == []
+    later = [replace(started[2], step=0), started[1], replace(started[0], step=2)]
+    assert codes(judge(later, halting())) == []  # a single odd batch
 
 
 def test_a_hundred_batch_norms_are_not() -> None:

@@ -271,6 +271,26 @@ def test_collapse_leads_a_vanishing_that_only_counts_because_training_is_stuck()
     assert "FS101" in finding(found, "VG103").explains
 
 
+@pytest.mark.parametrize(("off_from", "leader"), [(0, "DU101"), (8, "FS101")])
+def test_of_a_collapse_and_units_that_are_off_the_first_seen_leads(
+    off_from: int, leader: str
+) -> None:
+    def deep(step: int) -> Trace:
+        half_off = 0.71 if step < off_from else 0.6  # 20 x log10(0.6 / 0.71): 1.5 decades more
+        net = stack(20, "relu", 1.41, gain=half_off, sample_correlation=0.9999, participation=1.2)
+        return net.trace(step)
+
+    traces = [deep(step) for step in (0, 8, 16)]
+    traces = [
+        replace(trace, layers=(*trace.layers[:-1], replace(trace.layers[-1], participation=8.0)))
+        for trace in traces
+    ]
+    found = judge(traces, stuck())
+    assert codes(found)[0] == leader
+    assert set(codes(found)) == {"DU101", "FS101"}
+    assert len(finding(found, leader).explains) == 1
+
+
 # --- OK001 ---------------------------------------------------------------------------------------
 
 
@@ -286,6 +306,19 @@ def test_stuck_and_healthy_is_said_plainly_with_what_else_to_look_at() -> None:
     assert "the loss does not fall: it went from 2.320 to 2.303" in found.title
     for word in ("labels", "learning rate", "×0.010", "data", "overfit"):
         assert word in found.remedy
+
+
+def test_what_else_to_look_at_comes_with_what_was_measured_of_it() -> None:
+    head = LossHead("LogSoftmaxBackward0", None, (64, 10), reduction="mean", entries=64)
+    net = Net().linear("0", forward_rms=1.25).relu("1").linear("2", update_ratio_log10=-2.0).loss()
+    found = finding(judge([net.trace(head=head)], stuck()), "OK001")
+    assert "the loss ends at 2.303, and guessing among 10 classes gives 2.303" in found.remedy
+    assert "the learning rate (0.1: a step changes the weights by ×0.010" in found.remedy
+    assert "the first layer makes 1.25 of them" in found.remedy
+    assert evidence(found, "guessing_loss") == pytest.approx(math.log(10))
+    summed = replace(head, reduction="sum")
+    found = finding(judge([net.trace(head=summed)], stuck()), "OK001")
+    assert "the loss ends at 2.303)" in found.remedy
 
 
 def test_little_progress_is_said_with_its_numbers() -> None:

@@ -159,6 +159,35 @@ def test_scaled_inputs_are_not_named() -> None:
     assert "inputs" not in finding(found, "VG102").remedy
 
 
+def front(size: float, flat: float, step: int = 0) -> Trace:
+    """A net whose signal keeps its size, by the few pairs that are not flat."""
+    net = Net().linear("0", forward_rms=size, weight_log10=math.log10(64))
+    return net.tanh("1", 0.7, off_share=flat).linear("2").loss().trace(step)
+
+
+def test_raw_inputs_that_saturate_the_front_are_named_though_no_signal_is_lost() -> None:
+    for losses, severity in ((falling(), "warning"), (stuck(), "error")):
+        found = judge([front(5000.0, 0.98), front(5000.0, 0.97, step=1)], losses)
+        assert (found.verdict, codes(found)) == ("vanishing", ["VG102"])
+        leader = finding(found, "VG102")
+        assert (leader.severity, leader.where.module) == (severity, "1")
+        assert evidence(leader, "input_rms") == pytest.approx(625.0)
+        assert evidence(leader, "flat_share") == pytest.approx(0.97)
+
+
+@pytest.mark.parametrize(
+    ("size", "flat", "later"),
+    [
+        (8.0, 0.98, 0.98),  # inputs of order 1: steep weights on purpose
+        (5000.0, 0.82, 0.82),  # a part of the units still answers
+        (5000.0, 0.98, 0.4),  # it gets out by itself
+    ],
+)
+def test_a_saturated_front_that_is_no_fault(size: float, flat: float, later: float) -> None:
+    traces = [front(size, flat), front(size, later, step=1)]
+    assert judge(traces, stuck()).verdict == "healthy"
+
+
 def test_slopes_rounded_to_zero_stop_the_signal() -> None:
     found = judge([saturated(0.0).trace()], stuck())
     leader = finding(found, "VG102")

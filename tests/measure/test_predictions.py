@@ -278,6 +278,46 @@ def test_weights_that_are_not_random_are_flagged(digits: Batch) -> None:
     assert any("look alike" in flag for flag in found)
 
 
+def centred(depth: int, width: int) -> nn.Sequential:
+    """4 × orthogonal weights, and biases that take the sigmoid's mean ½ away: a tanh net."""
+    net = plain("sigmoid", "default", depth, width)
+    with torch.no_grad():
+        for layer in net[2:-1]:
+            if isinstance(layer, nn.Linear):
+                nn.init.orthogonal_(layer.weight, gain=4.0)
+                layer.bias.copy_(-0.5 * layer.weight.sum(dim=1))
+    return net
+
+
+def test_biases_that_centre_are_outside_the_theory(digits: Batch) -> None:
+    torch.manual_seed(0)
+    shown = predictions(centred(10, 64), some(digits, 0))
+    linear = [one for one in shown if one.kind == "linear"][:-1]
+    assert all("biases follow its weights" in (one.flag or "") for one in linear)
+    # the prediction that the flag warns of: theory takes the length for larger, slopes for flatter
+    assert shown[0].total_predicted_log10 < shown[0].total_measured_log10 - 0.3
+
+
+@pytest.mark.parametrize("init", ["biased", "default", "xavier"])
+def test_biases_drawn_by_themselves_are_inside_it(init: str, digits: Batch) -> None:
+    for seed in range(5):
+        torch.manual_seed(seed)
+        assert not flags(plain("sigmoid", init, 6, 64), some(digits, seed))
+
+
+def test_biases_that_follow_the_weights_of_a_centred_activation_change_nothing(
+    digits: Batch,
+) -> None:
+    """Where the mean is 0 there is nothing to take away, and theory holds."""
+    torch.manual_seed(0)
+    net = plain("tanh", "xavier", 6, 64)
+    with torch.no_grad():
+        for layer in net[2:-1]:
+            if isinstance(layer, nn.Linear):
+                layer.bias.copy_(-0.1 * layer.weight.sum(dim=1))
+    assert not flags(net, some(digits, 0))
+
+
 def test_lengths_that_wander_are_flagged(digits: Batch) -> None:
     """SiLU with He's weights: lengths shrink and, at this width, by chance."""
     torch.manual_seed(0)

@@ -22,7 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import unvanish
 from unvanish import store
 from unvanish.errors import UnvanishWarning, UsageError
-from unvanish.monitor.watchman import Monitor
+from unvanish.monitor.handle import Monitor
 from unvanish.records import Finding, Readings, Run, Trace
 
 LEVELS = ["cheap", "standard", "full"]

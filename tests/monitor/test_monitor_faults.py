@@ -27,7 +27,7 @@ from torch.utils.data import DataLoader, Dataset
 import unvanish
 from unvanish import store
 from unvanish.errors import UnvanishWarning
-from unvanish.monitor import gauge, sampler, watchman
+from unvanish.monitor import flights, gauge, sampler, watchman
 
 
 @pytest.fixture(autouse=True)
@@ -370,9 +370,19 @@ def test_a_part_that_fails_is_switched_off_alone(
     assert m.run().models[0].traces or part == "tracing" or name == "look"
 
 
-@pytest.mark.parametrize("name", ["_open_step", "_close_step", "_is_ours", "_read"])
-def test_an_exception_in_our_own_hook(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watchman.Monitor, name, broken)
+@pytest.mark.parametrize(
+    ("home", "name"),
+    [
+        (watchman.Watchman, "_open_step"),
+        (watchman.Watchman, "_close_step"),
+        (watchman.Watchman, "_is_ours"),
+        (flights.Flights, "take"),
+    ],
+)
+def test_an_exception_in_our_own_hook(
+    home: type, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(home, name, broken)
     with pytest.warns(UnvanishWarning, match="switched itself off"), trained_to_the_end() as m:
         pass
     assert m.closed

@@ -53,6 +53,15 @@ def test_the_sentence_is_of_the_part_that_theory_knows() -> None:
     ]
 
 
+def test_a_prediction_outside_the_assumptions_is_no_plain_prediction() -> None:
+    why = "outside the theory's assumptions: its biases follow its weights"
+    first, second = prediction.sentences(trace(*(one(k, -0.2, why) for k in range(3))))
+    assert first.startswith("Theory, not to be trusted from the output to `net.0`")
+    assert "in nine of ten" not in first  # no interval around what is not trusted
+    assert "×0.25 for random networks of these sizes" in first  # 10^-0.6
+    assert why in second
+
+
 def test_rows_take_the_gain_of_their_ops() -> None:
     twice = replace(PLAIN[0], predicted_log10=-0.1)
     rows = layers.rows(

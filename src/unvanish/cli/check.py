@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from unvanish.cli import verdict
-from unvanish.cli.options import ci_options, force_option, json_option, lang_option
+from unvanish.cli.options import (
+    ci_options,
+    fail_on_option,
+    force_option,
+    json_option,
+    lang_option,
+    page_option,
+    rules_options,
+)
 from unvanish.cli.usercode import called, load
 from unvanish.errors import UserCodeError
 from unvanish.i18n import _
@@ -34,15 +42,8 @@ if TYPE_CHECKING:
     ),
 )
 @click.argument("target", metavar="FILE.py:FUNCTION")
-@click.option(
-    "--fail-on",
-    type=click.Choice(["error", "warning", "never"]),
-    default="error",
-    show_default=True,
-    help=_("exit with 1 when a finding of this severity is there"),
-)
-@click.option("--select", metavar="CODES", help=_("only rules with these codes (VG,EG101)"))
-@click.option("--ignore", metavar="CODES", help=_("all rules but those with these codes"))
+@fail_on_option("error", _("exit with 1 when a finding of this severity is there"))
+@rules_options
 @click.option(
     "--probes",
     type=click.IntRange(min=0),
@@ -56,7 +57,7 @@ if TYPE_CHECKING:
     help=_("the network's singular values: sampled, or none (else where they are few)"),
 )
 @json_option
-@click.option("-o", "--output", "page", metavar="FILE", help=_("write an HTML report to FILE"))
+@page_option
 @ci_options
 @force_option
 @click.option("--save/--no-save", default=True, help=_("keep the result under .unvanish/"))

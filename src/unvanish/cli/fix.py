@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from unvanish.cli import verdict
-from unvanish.cli.options import force_option, json_option, lang_option
+from unvanish.cli.options import (
+    INTERRUPTED,
+    force_option,
+    json_option,
+    lang_option,
+    page_option,
+    script_argument,
+    steps_option,
+)
 from unvanish.cli.output import write_output
 from unvanish.cli.target import ScriptCommand, is_function
 from unvanish.cli.usercode import called, load
@@ -24,8 +32,6 @@ from unvanish.i18n import _
 if TYPE_CHECKING:
     from unvanish.fix.search import Progress, Search
     from unvanish.records import Fix
-
-_INTERRUPTED = 130  # what a shell reports for a program ended by Ctrl-C
 
 
 class _FixCommand(ScriptCommand):
@@ -65,14 +71,8 @@ def _script(words: list[str], position: int) -> bool:
         " healthy, 1 nothing is proven, 2 wrong usage, 3 your code failed, 130 interrupted."
     ),
 )
-@click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="SCRIPT|FILE.py:FUNCTION ...")
-@click.option("-m", "module", metavar="MODULE", help=_("run a module, as python -m does"))
-@click.option(
-    "--steps",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help=_("optimiser steps of a training [a script: all of its own; a function: 200]"),
-)
+@script_argument("SCRIPT|FILE.py:FUNCTION ...")
+@steps_option(_("optimiser steps of a training [a script: all of its own; a function: 200]"))
 @click.option(
     "--seeds",
     type=click.IntRange(min=1),
@@ -105,7 +105,7 @@ def _script(words: list[str], position: int) -> bool:
     help=_("keep the result under .unvanish/, for the live page [if runs are kept there]"),
 )
 @json_option
-@click.option("-o", "--output", "page", metavar="FILE", help=_("write an HTML report to FILE"))
+@page_option
 @force_option
 @lang_option
 def command(words: tuple[str, ...], module: str | None, **options: Any) -> None:
@@ -127,7 +127,7 @@ def command(words: tuple[str, ...], module: str | None, **options: Any) -> None:
         raise
     if fix is None:
         click.echo(_("interrupted before anything was known"), err=True)
-        sys.exit(_INTERRUPTED)
+        sys.exit(INTERRUPTED)
     status = _status(fix)
     _show(fix, status, options)
     runs = start / ".unvanish"
@@ -178,7 +178,7 @@ def _apply(fix: Fix, words: tuple[str, ...], module: str | None) -> None:
 
 def _status(fix: Fix) -> int:
     if fix.interrupted:
-        return _INTERRUPTED
+        return INTERRUPTED
     return 0 if fix.best is not None or fix.verdict_before == "healthy" else 1
 
 

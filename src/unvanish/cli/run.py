@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 from unvanish.cli import verdict
-from unvanish.cli.options import ci_options, force_option, lang_option
+from unvanish.cli.options import (
+    INTERRUPTED,
+    ci_options,
+    fail_on_option,
+    force_option,
+    lang_option,
+    page_option,
+    rules_options,
+    script_argument,
+    steps_option,
+)
 from unvanish.cli.target import ScriptCommand
 from unvanish.errors import StorageError, UnvanishError, UsageError
 from unvanish.i18n import _
@@ -24,8 +34,6 @@ if TYPE_CHECKING:
     from unvanish.monitor.program import Program
     from unvanish.monitor.schedule import WatchOptions
     from unvanish.records import Diagnosis
-
-_INTERRUPTED = 130  # what a shell reports for a program ended by Ctrl-C
 
 
 @click.command(
@@ -42,8 +50,7 @@ _INTERRUPTED = 130  # what a shell reports for a program ended by Ctrl-C
         " functions print comes after the verdict."
     ),
 )
-@click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="SCRIPT [ARGS]...")
-@click.option("-m", "module", metavar="MODULE", help=_("run a module, as python -m does"))
+@script_argument("SCRIPT [ARGS]...")
 @click.option(
     "--every",
     type=click.IntRange(min=0),
@@ -59,23 +66,14 @@ _INTERRUPTED = 130  # what a shell reports for a program ended by Ctrl-C
     metavar="STEP",
     help=_("also trace this step; may be given more than once"),
 )
-@click.option(
-    "--steps",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help=_("end the script cleanly after N steps of an optimiser"),
+@steps_option(_("end the script cleanly after N steps of an optimiser"))
+@fail_on_option(
+    "never",
+    _("exit with 1 when the script succeeds and a finding of this severity is there"),
 )
-@click.option(
-    "--fail-on",
-    type=click.Choice(["error", "warning", "never"]),
-    default="never",
-    show_default=True,
-    help=_("exit with 1 when the script succeeds and a finding of this severity is there"),
-)
-@click.option("--select", metavar="CODES", help=_("only rules with these codes (VG,EG101)"))
-@click.option("--ignore", metavar="CODES", help=_("all rules but those with these codes"))
+@rules_options
 @click.option("--json", "json_path", metavar="FILE", help=_("write the result as JSON to FILE"))
-@click.option("-o", "--output", "page_path", metavar="FILE", help=_("write an HTML report to FILE"))
+@page_option
 @ci_options
 @force_option
 @click.option("--save/--no-save", default=True, help=_("keep the run under .unvanish/"))
@@ -129,7 +127,7 @@ def _settings(**given: Any) -> _Settings:
             _("--sarif - is refused: stdout belongs to the script"),
             _("Give a file: --sarif result.sarif"),
         )
-    targets = [given[name] for name in ("json_path", "page_path", "sarif_path")]
+    targets = [given[name] for name in ("json_path", "page", "sarif_path")]
     verdict.check_targets(targets, given["force"])
     start = Path.cwd()
     config = load_config(start)
@@ -145,7 +143,7 @@ def _settings(**given: Any) -> _Settings:
         config=config.narrowed(verdict.codes(given["select"]), verdict.codes(given["ignore"])),
         fail_on=given["fail_on"],
         json=_absolute(given["json_path"]),
-        page=_absolute(given["page_path"]),
+        page=_absolute(given["page"]),
         sarif=_absolute(given["sarif_path"]),
         github=given["github"],
         force=given["force"],
@@ -205,7 +203,7 @@ def _watch(program: Program, settings: _Settings) -> int:
             return status
     except KeyboardInterrupt:
         say(_("interrupted while reporting"))
-        return _INTERRUPTED
+        return INTERRUPTED
 
 
 def _finish(launched: Launched, settings: _Settings, say: Callable[[str], None]) -> int:
@@ -227,17 +225,9 @@ def _finish(launched: Launched, settings: _Settings, say: Callable[[str], None])
     if status == 0 and failing(diagnosis, settings.fail_on):
         status = 1
     if not settings.quiet:
-        _render(diagnosis, saved, settings.stderr)
+        verdict.show(diagnosis, settings.stderr, saved)
     _write(diagnosis, status, settings)
     return status
-
-
-def _render(diagnosis: Diagnosis, saved: Path | None, stderr: TextIO) -> None:
-    from rich.console import Console
-
-    from unvanish.report.terminal import render
-
-    render(diagnosis, Console(file=stderr), saved=saved)
 
 
 def _write(diagnosis: Diagnosis, status: int, settings: _Settings) -> None:

@@ -9,7 +9,7 @@ The rules of the families VG and EG each stand for one factor; what they share i
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -120,10 +120,12 @@ def find_sickness(view: View, direction: Direction) -> Sickness | None:
     judged = [trace for trace in view.traces if trace.trunks]
     seen: list[tuple[float, TraceView, Trunk]] = []
     for trace in judged:
-        lost, trunk = _worst(trace, direction, view.limit)
+        lost, trunk = _worst(trace, direction, view)
         if lost >= mild:
             seen.append((lost, trace, trunk))
-    needed = 1 if len(judged) < 2 or view.training.not_working else 2
+    # What a network is from the start is no odd batch, and a run that comes to little no good one.
+    started_so = view.training.halting and bool(seen) and seen[0][1] is judged[0]
+    needed = 1 if len(judged) < 2 or view.training.not_working or started_so else 2
     if len(seen) < needed:
         return None
     severity = grade(sorted(item[0] for item in seen)[-needed], direction, view)
@@ -164,31 +166,32 @@ def grade(decades: float, direction: Direction, view: View) -> Severity:
     return "warning" if decades >= clear else "info"
 
 
-def _worst(
-    trace: TraceView, direction: Direction, limit: Callable[[str], float]
-) -> tuple[float, Trunk]:
+def _worst(trace: TraceView, direction: Direction, view: View) -> tuple[float, Trunk]:
     """The main trunk, unless only one of a further source is clearly sick."""
     main = trace.trunks[0]
-    decades = _decades(main, direction, limit)
-    if decades < limit(f"{direction}-mild"):
+    decades = _decades(main, direction, view)
+    if decades < view.limit(f"{direction}-mild"):
         for trunk in trace.trunks[1:]:
-            other = _decades(trunk, direction, limit)
-            if trunk.layers >= _SIDE_PATH_LAYERS and other >= limit(f"{direction}-clear"):
+            other = _decades(trunk, direction, view)
+            if trunk.layers >= _SIDE_PATH_LAYERS and other >= view.limit(f"{direction}-clear"):
                 return other, trunk
     return decades, main
 
 
-def _decades(trunk: Trunk, direction: Direction, limit: Callable[[str], float]) -> float:
+def _decades(trunk: Trunk, direction: Direction, view: View) -> float:
     if direction == "vanishing":
         if trunk.stopped_by is not None:
             return math.inf
         return -trunk.ratio_in_space
     ratio = trunk.ratio_in_space
-    if ratio >= limit("norm-growth-limit"):
+    bound = view.limit("norm-growth-limit")
+    if view.training.not_working or view.training.halting:
+        bound = view.limit("norm-growth-limit-stuck")
+    if ratio >= bound:
         return ratio
     norms = sum(item.edge.factor == "norm" for item in trunk.of("norm"))
     by_norms = max(0.0, trunk.blame.get("norm", 0.0))
-    return ratio - min(by_norms, norms * limit("exploding-norm-allowance"))
+    return ratio - min(by_norms, norms * view.limit("exploding-norm-allowance"))
 
 
 def _parts(trunk: Trunk, direction: Direction) -> dict[Part, float]:

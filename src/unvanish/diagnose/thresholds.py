@@ -95,6 +95,14 @@ _TABLE = (
         " of more than about 50 layers no longer train (Yang et al. 2019).",
     ),
     Threshold(
+        "norm-growth-limit-stuck",
+        3.0,
+        "decades",
+        "The same where training does not work, or the loss has not come down to half.",
+        "Image models without skips reach 2.9 and train. Plain BatchNorm nets, measured at batches"
+        " of 16 and 64: 2.6 (30 layers) still learn, 3.5 (40 layers) and more stay near chance.",
+    ),
+    Threshold(
         "adaptive-factor",
         2.0,
         "",
@@ -117,6 +125,15 @@ _TABLE = (
         " saturation, not to the activation's nature.",
         "A sigmoid at the usual scale has under 1 percent of its pairs at |z| > 4; half of them"
         " there means that most of the layer answers to nothing.",
+    ),
+    Threshold(
+        "saturated-throughout",
+        0.9,
+        "",
+        "Share of flat unit-sample pairs of the first activation, at every traced step, from which"
+        " inputs that are not scaled are a fault whatever the signal's size.",
+        "Inputs of thousands measure 0.98 to 1. A physics-informed net with steep first weights on"
+        " inputs of order 1 measures 0.82, and solves its equation.",
     ),
     Threshold(
         "raw-input-rms",

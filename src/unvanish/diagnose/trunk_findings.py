@@ -63,8 +63,8 @@ def trunk_finding(
 def _consequences(view: View, sick: Sickness) -> list[str]:
     if sick.direction == "exploding":
         return _wreckage(view, sick)
-    # Where weights are too small, samples collapse as well.
-    return [] if middling(view, sick) else ["FS101"]
+    # Where weights are too small, samples collapse as well; of units off, what came first leads.
+    return [] if middling(view, sick) and sick.leader != "off" else ["FS101"]
 
 
 def _dead_end(view: View) -> bool:

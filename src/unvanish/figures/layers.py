@@ -158,13 +158,7 @@ def parameters(trace: Trace) -> go.Figure | None:
     _mark_missing(figure, shown)
     if updates:
         add(_("update ratio"), [p.update_ratio_log10 for p in shown], theme.GREEN, "diamond", "y2")
-    figure.update_xaxes(
-        tickmode="array",
-        tickvals=list(range(len(shown))),
-        ticktext=[theme.tick(parameter.name) for parameter in shown],
-        range=[-0.7, len(shown) - 0.3],
-        showgrid=False,
-    )
+    figure.update_xaxes(**theme.ticks([theme.tick(parameter.name) for parameter in shown]))
     return figure
 
 

@@ -36,13 +36,7 @@ def prediction(trace: Trace) -> go.Figure | None:
             theme.points(label, range(len(shown)), values, hover, color=colour, symbol=symbol)
         )
     _flags(figure, shown)
-    figure.update_xaxes(
-        tickmode="array",
-        tickvals=list(range(len(shown))),
-        ticktext=[theme.tick(one.module) for one in shown],
-        range=[-0.7, len(shown) - 0.3],
-        showgrid=False,
-    )
+    figure.update_xaxes(**theme.ticks([theme.tick(one.module) for one in shown]))
     return figure
 
 

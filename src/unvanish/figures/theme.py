@@ -193,6 +193,17 @@ def tick(path: str | None, columns: int = 18) -> str:
     return safe(words.shorten_path(words.module_name(path), columns))
 
 
+def ticks(texts: Sequence[str]) -> dict[str, Any]:
+    """Return the ticks of an axis with one place for each of `texts`."""
+    return {
+        "tickmode": "array",
+        "tickvals": list(range(len(texts))),
+        "ticktext": list(texts),
+        "range": [-0.7, len(texts) - 0.3],
+        "showgrid": False,
+    }
+
+
 def depth_title() -> str:
     """Return the title of an axis that counts layers."""
     return _("layers in forward order: the input (left) to the output (right)")
@@ -200,15 +211,7 @@ def depth_title() -> str:
 
 def layer_ticks(layers: Sequence[LayerSignal]) -> dict[str, Any]:
     """Return the ticks of an axis that counts `layers`: one each, for the page to thin out."""
-    values = list(range(len(layers)))
-    texts = [layer_tick(layer) for layer in layers]
-    return {
-        "tickmode": "array",
-        "tickvals": values,
-        "ticktext": texts,
-        "range": [-0.7, len(layers) - 0.3],
-        "showgrid": False,
-    }
+    return ticks([layer_tick(layer) for layer in layers])
 
 
 def layer_tick(layer: LayerSignal) -> str:

@@ -16,7 +16,7 @@ from unvanish.monitor.attach import attach
 if TYPE_CHECKING:
     from torch import nn
 
-    from unvanish.monitor.watchman import Monitor
+    from unvanish.monitor.handle import Monitor
 
 
 def monitor_prepared(

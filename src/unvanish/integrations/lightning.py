@@ -13,7 +13,7 @@ from unvanish.monitor.attach import attach
 if TYPE_CHECKING:
     from pytorch_lightning import Callback
 
-    from unvanish.monitor.watchman import Monitor
+    from unvanish.monitor.handle import Monitor
 elif "lightning.pytorch" in sys.modules and "pytorch_lightning" not in sys.modules:
     from lightning.pytorch import Callback  # the same library under its other name
 else:

@@ -9,7 +9,7 @@ from transformers import TrainerCallback
 from unvanish.monitor.attach import attach
 
 if TYPE_CHECKING:
-    from unvanish.monitor.watchman import Monitor
+    from unvanish.monitor.handle import Monitor
 
 
 class UnvanishCallback(TrainerCallback):

@@ -19,6 +19,7 @@ from unvanish.meanfield.expectations import expectations
 
 _MANY = 256  # samples from which BatchNorm's rate is that of many
 _FEW = 5
+_TIED = 0.1  # share of a length that may be left out: a twentieth of the gain, at most
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +98,8 @@ class Weights:
     `share` is the share of taps that zero padding leaves inside (1 for linear layers), `units` the
     entries of its input that one output sees (channels of a convolution), `drawn` the share of the
     Gaussian spread of ‖Wᵀg‖ that its weights have: 1 for independent ones, 0 for orthogonal ones.
+    `tied` is E b·(W1) of biases that follow their weights, 0 for independent ones: with a mean m of
+    the input's units it is a part 2m·E b·(W1) of the length that theory leaves out.
     """
 
     variance: float
@@ -104,6 +107,7 @@ class Weights:
     units: int
     share: float = 1.0
     drawn: float = 1.0
+    tied: float = 0.0
     reason: str | None = None
 
     def through(self, signal: Signal | None) -> tuple[Effect, Signal | None]:
@@ -123,7 +127,12 @@ class Weights:
             return effect, None
         shared = power * signal.shared + self.bias
         passes = power * signal.second / second
-        return replace(effect, passes=passes), Signal(second, shared)
+        reason = self.reason
+        if abs(2.0 * signal.mean * self.tied) > _TIED * second:
+            reason = reason or _(
+                "outside the theory's assumptions: its biases follow its weights, and centre them"
+            )
+        return replace(effect, passes=passes, reason=reason), Signal(second, shared)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,9 @@
 
 from unvanish.measure.calls import CallLog
 from unvanish.measure.names import NameBook
-from unvanish.measure.trace import BackwardTracer, ParameterUpdate, PendingTrace, TraceOptions
+from unvanish.measure.parameters import ParameterUpdate
+from unvanish.measure.pending import PendingTrace
+from unvanish.measure.trace import BackwardTracer, TraceOptions
 
 __all__ = [
     "BackwardTracer",

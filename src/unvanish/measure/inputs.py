@@ -13,10 +13,10 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from unvanish.measure.assemble import Names
 from unvanish.measure.calls import ModuleCall
 from unvanish.measure.forward import thinned
 from unvanish.measure.graph import Graph, Node, Op
+from unvanish.measure.names import Names
 from unvanish.measure.path import Numbers
 from unvanish.measure.weights import saved
 from unvanish.records import ActivationInput

@@ -8,7 +8,8 @@ registered anywhere; they are named by the attribute that holds them, `hidden[0]
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakKeyDictionary, ref
 
@@ -156,3 +157,35 @@ def outermost(module: nn.Module) -> nn.Module:
         module = parents[id(module)]
         seen.add(id(module))
     return module
+
+
+@dataclass(slots=True)
+class Names:
+    """How ops are named in the records: owner path, call number, parameter names."""
+
+    book: NameBook
+    calls: Sequence[ModuleCall]
+    parameters: Mapping[int, str]
+    prefix_roots: bool = False
+    _numbers: dict[int, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        counts: dict[int, int] = {}
+        for call in self.calls:
+            number = counts.get(id(call.module), 0)
+            counts[id(call.module)] = number + 1
+            self._numbers[id(call)] = number
+
+    def module(self, call: ModuleCall | None) -> str | None:
+        """Return the dotted path of a call's module; None for no call."""
+        if call is None:
+            return None
+        path = self.book.path_of(call.module)
+        if not self.prefix_roots:
+            return path
+        root = self.book.root_name(self.book.root_of(call.module))
+        return f"{root}.{path}" if path else root
+
+    def number(self, call: ModuleCall | None) -> int:
+        """Return which call of its module this is, from 0."""
+        return self._numbers.get(id(call), 0) if call is not None else 0

@@ -17,6 +17,8 @@ from torch import Tensor
 from unvanish.measure.calls import ModuleCall
 from unvanish.measure.forward import tensors_in
 from unvanish.measure.graph import Graph, Node, Op
+from unvanish.measure.passes import BackwardPass
+from unvanish.measure.path import Numbers
 from unvanish.measure.sharding import emptied
 
 # Ops that leave out some of the numbers they are given: those get a gradient of 0.
@@ -158,3 +160,32 @@ def _describe(inputs: Sequence[Tensor]) -> str:
         low, high = (float(bound) for bound in item.float().aminmax())
         parts.append(f"[{low:.4g}, {high:.4g}]")
     return f"{'inputs' if len(parts) > 1 else 'input'} in {' and '.join(parts)}" if parts else ""
+
+
+def backward_fault(measured: BackwardPass, numbers: Numbers) -> tuple[Op, str] | None:
+    """Return the first op, in backward order, whose gradient went in finite and came out not.
+
+    The second value is "nan" or "inf".
+    """
+    graph = measured.graph
+    for index in measured.fired:
+        level = numbers.op_level(index)
+        if level is None or not _finite_norm(level):
+            continue
+        op = graph.ops[index]
+        edges = [measured.edge_norm.get((index, edge.input)) for edge in op.edges]
+        bad = [numbers.values[slot] for slot in edges if slot is not None]
+        bad += [
+            numbers.values[measured.parameters[id(variable)].gradient]
+            for edge in op.edges
+            if (variable := graph.ops[edge.child].variable) is not None
+            and id(variable) in measured.parameters
+        ]
+        bad = [value for value in bad if not _finite_norm(value)]
+        if bad:
+            return op, "nan" if any(math.isnan(value) for value in bad) else "inf"
+    return None
+
+
+def _finite_norm(level: float) -> bool:
+    return math.isfinite(level) or level == -math.inf

@@ -224,3 +224,8 @@ def cut_points(graph: Graph) -> list[int]:
             found.append(index)
         open_edges += len(graph.data_edges(index)) + op.source
     return found
+
+
+def known(level: float | None) -> float:
+    """Return a level, nan where none was measured."""
+    return math.nan if level is None else level

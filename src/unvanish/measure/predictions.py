@@ -9,7 +9,8 @@ from dataclasses import replace
 from unvanish.i18n import _
 from unvanish.meanfield.predict import NORMAL_90, Predicted, Step, predict
 from unvanish.meanfield.stages import Signal
-from unvanish.measure.assemble import ForwardNumbers, Names
+from unvanish.measure.layers import ForwardNumbers
+from unvanish.measure.names import Names
 from unvanish.measure.path import Numbers
 from unvanish.measure.structure import Given, Structure
 from unvanish.records import LayerPrediction

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -24,6 +25,7 @@ _ROWS = 8  # rows of a weight whose angles are looked at
 _ORTHOGONAL, _ALIKE = 0.0025, 16.0  # of the squared cosine of independent rows, 1/fan_in
 _ENTRIES = 1 << 16  # entries of a weight whose mean is looked at
 _OFF_CENTRE = 6.0  # standard errors by which a weight's mean may differ from 0
+_FOLLOWS = 6.0  # Student's t from which biases follow the sums of their rows
 
 
 def leaf_of(graph: Graph, op: Op) -> Tensor | None:
@@ -68,6 +70,7 @@ def drawn(
     mean = reducer.scalar(some.sum(dtype=torch.float32) / math.sqrt(some.numel()))
     offset = None if bias is None else reducer.norm(bias.detach())
     angle = _angles(rows, reducer)
+    tie = None if bias is None else _tie(rows, bias.detach(), reducer)
 
     def later(values: Values) -> Stage:
         variance = 10.0 ** (2.0 * values[size]) / out
@@ -76,15 +79,16 @@ def drawn(
         if repeated:
             reason = _("the same weights act again: measure, do not predict")
         elif abs(values[mean]) > _OFF_CENTRE * math.sqrt(max(variance, 1e-300) / fan_in):
-            reason = _("the mean of its weights is not 0")
+            reason = _("outside the theory's assumptions: the mean of its weights is not 0")
         elif turned is not None and turned > _ALIKE:
-            reason = _("the rows of its weights look alike")
+            reason = _("outside the theory's assumptions: the rows of its weights look alike")
         return Weights(
             variance,
             0.0 if offset is None else 10.0 ** (2.0 * values[offset]) / out,
             units=units,
             share=share,
             drawn=0.0 if turned is not None and turned < _ORTHOGONAL else 1.0,
+            tied=0.0 if tie is None else tie.product(values),
             reason=reason,
         )
 
@@ -126,6 +130,34 @@ def share(weight: Tensor, node: Node, shape: tuple[int, ...] | None) -> float:
         stride=saved(node, "_saved_stride", (1,) * len(kernel)),
         dilation=saved(node, "_saved_dilation", (1,) * len(kernel)),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Tie:
+    """Slots of what biases b share with the sums s of their rows: E b·s, and the cosine."""
+
+    mean: int
+    cosine: int
+    count: int
+
+    def product(self, values: Values) -> float:
+        """Return E b·s where that is no chance, else 0."""
+        mean, cosine = values[self.mean], values[self.cosine]
+        apart = max(1.0 - cosine * cosine, 1e-12)
+        student = abs(cosine) * math.sqrt((self.count - 1) / apart)
+        return mean if student > _FOLLOWS and math.isfinite(mean) else 0.0
+
+
+def _tie(rows: Tensor, bias: Tensor, reducer: Reducer) -> _Tie | None:
+    """Queue how far biases follow their rows: a bias that centres is −m · Σⱼ Wᵢⱼ."""
+    count = min(len(rows), max(_ROWS, _ENTRIES // (rows.numel() // len(rows))))
+    if count < _ROWS:
+        return None
+    sums = rows[:count].reshape(count, -1).sum(dim=1, dtype=torch.float32)
+    some = bias[:count].float()
+    product = torch.dot(some, sums)
+    cosine = product / (some.norm() * sums.norm())
+    return _Tie(reducer.scalar(product / count), reducer.scalar(cosine), count)
 
 
 def _angles(rows: Tensor, reducer: Reducer) -> int | None:

@@ -6,10 +6,11 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from unvanish.measure.assemble import Names, Opened, farthest
 from unvanish.measure.calls import ModuleCall
+from unvanish.measure.names import Names
 from unvanish.measure.path import Numbers
 from unvanish.measure.reduce import join_log10
+from unvanish.measure.routes import Opened, farthest
 from unvanish.records import GraphCall, OpGraph
 
 

@@ -8,6 +8,7 @@ The package is also the function `unvanish.monitor(model, optimizer, …)`; see 
     schedule.py    which steps are traced, and how
     voice.py       the few lines printed while the script runs
     silence.py     why nothing was measured
+    shield.py      a failure of ours never reaches the training
     launch.py      one watched program from start to record
     listener.py    T  the places where every training loop passes, wrapped and restored
     watcher.py     T  what to do at each event: trace, compare, count
@@ -30,12 +31,14 @@ and for long runs
     journal.py        writing to the store meanwhile
     sinks.py          the user's own objects that take numbers
     attach.py      T  `unvanish.monitor()`: one monitor a model
-    watchman.py    T  the monitor: events become steps
+    handle.py      T  the monitor as its user holds it
+    watchman.py    T  events become steps
     stepping.py    T  one step as it is seen
     gauge.py       T  all parameters at once
     sampler.py     T  the trace of a sampled step
     clipping.py    T  torch's functions that clip gradients
     flight.py      T  numbers on their way to the host
+    flights.py     T  steps wait, fly together, and are taken in in order
     desk.py        T  where finished steps arrive, and who is told
 
 and where several ranks train together
@@ -62,7 +65,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from unvanish.monitor.watchman import Monitor
+    from unvanish.monitor.handle import Monitor
 
 
 class _Package(ModuleType):

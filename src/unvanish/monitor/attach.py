@@ -16,9 +16,9 @@ from torch.optim import Optimizer
 from unvanish.errors import UsageError
 from unvanish.i18n import _
 from unvanish.measure.names import unwrapped
+from unvanish.monitor.handle import Monitor
 from unvanish.monitor.options import Level, MonitorOptions
 from unvanish.monitor.ranks import place
-from unvanish.monitor.watchman import Monitor
 from unvanish.records import Finding, Incident
 from unvanish.store import RETENTION
 

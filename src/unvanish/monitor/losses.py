@@ -46,6 +46,20 @@ def _keep(value: Tensor) -> Reading:
     return scalar.sum().clone()
 
 
+def scale_of(call: BackwardCall) -> Reading:
+    """Return the factor of the gradient scaler, without reading it from a device."""
+    if call.scaled is None:
+        return 1.0
+    scale = getattr(call.scaled.scaler, "_scale", None)
+    return at_hand(scale) if isinstance(scale, Tensor) else 1.0
+
+
+def at_hand(tensor: Tensor) -> Reading:
+    """Return a scalar: as a number if it is on the CPU, else a copy that stays on its device."""
+    scalar = tensor.detach().reshape(-1)[0]
+    return float(scalar) if scalar.device.type == "cpu" else scalar.clone()
+
+
 @dataclass(slots=True, eq=False)
 class StepNote:
     """One step as it was seen; `skipped` may still be on its device."""

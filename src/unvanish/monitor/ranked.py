@@ -19,6 +19,7 @@ from torch.optim import Optimizer
 from unvanish import store
 from unvanish._version import __version__
 from unvanish.monitor.attach import watching
+from unvanish.monitor.handle import Monitor
 from unvanish.monitor.naming import named_apart
 from unvanish.monitor.options import MonitorOptions
 from unvanish.monitor.program import Outcome
@@ -27,7 +28,6 @@ from unvanish.monitor.schedule import WatchOptions
 from unvanish.monitor.scout import Scout
 from unvanish.monitor.session import StepLimit
 from unvanish.monitor.silence import NothingSeen
-from unvanish.monitor.watchman import Monitor
 from unvanish.records import Environment, Run
 
 

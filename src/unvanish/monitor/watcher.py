@@ -6,13 +6,11 @@ A failure of ours never reaches the script: the watcher says so once and stops l
 from __future__ import annotations
 
 import contextlib
-import functools
 import io
 import math
-import threading
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -32,29 +30,8 @@ from unvanish.monitor.losses import read_loss
 from unvanish.monitor.naming import script_name
 from unvanish.monitor.program import StepsReached
 from unvanish.monitor.schedule import Schedule
+from unvanish.monitor.shield import Shielded, shielded
 from unvanish.monitor.sites import Sites
-
-P = ParamSpec("P")
-T = TypeVar("T")
-
-
-def _never_raises(
-    method: Callable[Concatenate[Watcher, P], T],
-) -> Callable[Concatenate[Watcher, P], T | None]:
-    """Keep a failure of ours (also lack of memory) from the script; do nothing after one."""
-
-    @functools.wraps(method)
-    def guarded(self: Watcher, /, *args: P.args, **kwargs: P.kwargs) -> T | None:
-        if self.failed:
-            return None
-        with self.lock:
-            try:
-                return method(self, *args, **kwargs)
-            except Exception as error:
-                self.give_up(error)
-                return None
-
-    return guarded
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -67,7 +44,7 @@ class _Token:
     loss_scale: float
 
 
-class Watcher:
+class Watcher(Shielded):
     """A `listener.Sink`: follows the script's training and collects one `Lane` a model."""
 
     def __init__(
@@ -87,13 +64,12 @@ class Watcher:
 
         `limit` ends a script that has no optimiser after so many backward passes.
         """
+        super().__init__()
         self.lanes: list[Lane] = []
         self.notes: list[str] = []
         self.without_graph = 0  # calls of backward on what has no graph
         self.not_scalar: tuple[int, ...] | None = None  # shape of a loss that was no scalar
         self.device: str | None = None
-        self.failed = False
-        self.lock = threading.RLock()
         self.log = CallLog()
         self._schedule = schedule
         self._sampled = sampled
@@ -109,7 +85,7 @@ class Watcher:
 
     # --- from and to the outside ---------------------------------------------------------------
 
-    @_never_raises
+    @shielded
     def start(self) -> None:
         """Begin to record module calls."""
         self.log.install()
@@ -126,7 +102,7 @@ class Watcher:
             forget=self._forget_calls,
         )
 
-    @_never_raises
+    @shielded
     def begin_anew(self) -> None:
         """Forget all that was seen."""
         self.ledger.drop()
@@ -143,13 +119,13 @@ class Watcher:
         self._finish()
         self.log.remove()
 
-    @_never_raises
+    @shielded
     def _finish(self) -> None:
         self.ledger.finish()
 
     def give_up(self, error: Exception) -> None:
         """Stop looking because of `error`, and say so."""
-        self.failed = True
+        self.off = True
         self.log.remove()
         self._snapshots.clear()
         self.ledger.drop()
@@ -161,7 +137,7 @@ class Watcher:
 
     # --- backward ------------------------------------------------------------------------------
 
-    @_never_raises
+    @shielded
     def backward_begins(self, describe: Callable[[], BackwardCall]) -> _Token | None:
         """Decide whether to trace this pass, and read its loss."""
         try:
@@ -212,15 +188,14 @@ class Watcher:
         if finished:
             self._ended(token)
 
-    @_never_raises
+    @shielded
     def _receive(
-        self, tracer: BackwardTracer, inputs: Sequence[object], gradients: Sequence[Tensor | None]
+        self, tracer: BackwardTracer, inputs: Sequence[Tensor], gradients: Sequence[Tensor | None]
     ) -> None:
         """Hand on what `torch.autograd.grad` returned: it fires no hook of a parameter."""
-        by_id = {id(given): gradient for given, gradient in zip(inputs, gradients, strict=False)}
-        tracer.receive([by_id.get(id(leaf)) for leaf in tracer.leaves()])
+        tracer.receive_for(inputs, gradients)
 
-    @_never_raises
+    @shielded
     def _ended(self, token: _Token) -> None:
         if token.tracer is not None:
             self._keep(token.one, token.tracer, token.loss_scale)
@@ -277,7 +252,7 @@ class Watcher:
         first, self._seen_bad_loss = bad and not self._seen_bad_loss, self._seen_bad_loss or bad
         return first
 
-    @_never_raises
+    @shielded
     def derivative_taken(self, outputs: Sequence[object], gradients: Sequence[Any]) -> None:
         """Take note of a derivative that will be part of a loss."""
         if self.log.active:
@@ -285,7 +260,7 @@ class Watcher:
 
     # --- the optimiser's step -----------------------------------------------------------------
 
-    @_never_raises
+    @shielded
     def step_begins(self, optimizer: Optimizer) -> None:
         """Copy the parameters if this step's effect will be wanted."""
         if optimizer not in self._stepping:
@@ -293,7 +268,7 @@ class Watcher:
         if self.ledger.wants_effect(optimizer):
             self._snapshots[id(optimizer)] = optimizers.Snapshot(optimizer)
 
-    @_never_raises
+    @shielded
     def step_ends(self, optimizer: Optimizer) -> None:
         """Give the passes that led to this step to the optimiser's model."""
         if optimizer in self._stepping:
@@ -308,7 +283,7 @@ class Watcher:
         )
         self._tune()
 
-    @_never_raises
+    @shielded
     def step_skipped(self, optimizer: Optimizer) -> None:
         """Take note of a step that the gradient scaler left out."""
         self.ledger.stepped(optimizer, None, skipped=True)

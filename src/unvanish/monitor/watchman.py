@@ -1,28 +1,22 @@
-"""`unvanish.monitor(model, optimizer)`: one model over a long run.
+"""One model over a long run: events become steps.
 
-A `listener.Sink`. Every step costs a few microseconds of bookkeeping; what a look costs, and which
+Every step costs a few microseconds of bookkeeping; what a look costs, and which
 steps get one, is the business of `cadence`. A part of ours that fails is switched off and said
 once, and the training goes on as if it had never been there.
 """
 
 from __future__ import annotations
 
-import functools
 import math
-import threading
-import time
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, TypeVar
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from unvanish import words
 from unvanish.diagnose.config import load_config
-from unvanish.errors import NoSignalError
 from unvanish.i18n import _
 from unvanish.measure import BackwardTracer
 from unvanish.measure.sharding import plain_class
@@ -31,54 +25,27 @@ from unvanish.monitor.cadence import Cadence, Look, ScheduledCadence
 from unvanish.monitor.clipping import Clipping
 from unvanish.monitor.convoy import Convoy, gather
 from unvanish.monitor.desk import Desk
-from unvanish.monitor.flight import Arrived, Flight
+from unvanish.monitor.flights import Flights
 from unvanish.monitor.gauge import Gauge
 from unvanish.monitor.lane import Lane
 from unvanish.monitor.listener import BackwardCall, Listener
-from unvanish.monitor.losses import Reading, read_loss
+from unvanish.monitor.losses import Reading, at_hand, read_loss, scale_of
 from unvanish.monitor.naming import script_name
-from unvanish.monitor.optimizers import facts_of, ids_of, local
+from unvanish.monitor.optimizers import facts_of, ids_of
 from unvanish.monitor.options import MonitorOptions
 from unvanish.monitor.pace import Pace
-from unvanish.monitor.peers import RankSignal
 from unvanish.monitor.program import Outcome, outcome_of
 from unvanish.monitor.ranks import place
 from unvanish.monitor.sampler import Sampler
+from unvanish.monitor.shield import Shielded, shielded
 from unvanish.monitor.standin import StandIn
 from unvanish.monitor.stepping import Markers, SeenPass, Step
-from unvanish.records import Diagnosis, Finding, Incident, Run
-from unvanish.shown import Shown
 
-P = ParamSpec("P")
 T = TypeVar("T")
 _OPEN_MOST = 1024  # backward passes that wait for a step
 _SUSPICIOUS = 64  # backward passes without a step, after which our hooks are looked for
-_TOGETHER = 16  # steps that are taken in at once: one by one, each would find cold caches
-_WAITING_MOST = 4096  # steps that wait for a transfer
 _PATIENCE = 5.0  # seconds that the end waits for what other ranks have begun to share
 _PATIENCE_AFTER_ERROR = 1.0
-
-
-def _watched(
-    method: Callable[Concatenate[Monitor, P], T],
-) -> Callable[Concatenate[Monitor, P], T | None]:
-    """Keep a failure of ours from the training, and count the time that we take."""
-
-    @functools.wraps(method)
-    def guarded(self: Monitor, /, *args: P.args, **kwargs: P.kwargs) -> T | None:
-        if self.closed:
-            return None
-        started = time.perf_counter()
-        with self.lock:
-            try:
-                return method(self, *args, **kwargs)
-            except Exception as error:
-                self.give_up(error)
-                return None
-            finally:
-                self.own += time.perf_counter() - started
-
-    return guarded
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -93,16 +60,14 @@ class _Token:
     inside_step: bool
 
 
-class Monitor(Shown):
-    """Watches one model and its optimisers until it is closed. Made by `unvanish.monitor`."""
+class Watchman(Shielded):
+    """A `listener.Sink`: watches one model and its optimisers until it has finished."""
 
     def __init__(
         self, model: nn.Module, optimizers: Sequence[Optimizer], options: MonitorOptions, rank: int
     ) -> None:
         """Begin to watch. Raises UsageError for options that cannot be."""
-        self.closed = False
-        self.own = 0.0  # seconds of ours in the step under way
-        self.lock = threading.RLock()
+        super().__init__()
         self._model = weakref.ref(model)
         self._optimizers = [weakref.ref(one) for one in optimizers]
         self._rank = rank
@@ -126,6 +91,9 @@ class Monitor(Shown):
         self._gauge = Gauge(model)
         self._sampler = Sampler(self._lane, self._model, replay=options.level == "full")
         self._desk = Desk(self._lane, options, load_config(options.directory), self._attempt, rank)
+        self._flights = Flights(
+            self._lane, self._desk, self._model, lambda: self._number, self._attempt, rank
+        )
         self._listener = Listener(self)
         self._clipping = Clipping(self._clipped)
         self._number = 0  # of the step under way
@@ -134,8 +102,6 @@ class Monitor(Shown):
         self._logged: list[Reading] = []
         self._clip: Reading | None = None
         self._open: Step | None = None
-        self._waiting: list[Step] = []
-        self._flights: list[Flight] = []
         self._bad_loss = False
         self._markers = Markers([])
         self._ids: frozenset[int] = frozenset()
@@ -145,78 +111,15 @@ class Monitor(Shown):
         self._prepare()
         weakref.finalize(model, _close, weakref.ref(self)).atexit = False
 
-    # --- what the user sees --------------------------------------------------------------------
-
-    @property
-    def id(self) -> str:
-        """The run's id: `unvanish report ID`, `unvanish tail ID`."""
-        return self._desk.id
-
-    @property
-    def step(self) -> int:
-        """How many steps were seen."""
-        return self._number
-
-    @property
-    def alarms(self) -> tuple[Finding, ...]:
-        """The alarms so far, in order."""
-        return tuple(self._desk.alarms)
-
-    @property
-    def incidents(self) -> tuple[Incident, ...]:
-        """The latest incidents, in order."""
-        return tuple(self._desk.incidents)
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What could not be done, and why."""
-        return tuple(self._desk.notes)
-
-    @property
-    def spent(self) -> float:
-        """Seconds that sampled looks have taken, as measured."""
-        return self._cadence.spent
-
-    @property
-    def ranks(self) -> tuple[RankSignal, ...]:
-        """What was known of each rank at the latest sample; () where there is one rank."""
-        return self._desk.ranks
-
-    def run(self) -> Run:
-        """Return what is known so far as a record; waits for numbers under way."""
-        with self.lock:
-            self._read_all()
-            return self._desk.run()
-
-    def diagnosis(self) -> Diagnosis:
-        """Return the verdict on what is known so far.
-
-        Raises NoSignalError if no step was sampled.
-        """
-        with self.lock:
-            self._read_all()
-            return self._desk.diagnosis()
-
-    @_watched
-    def log(self, loss: Tensor | float) -> None:
-        """Say what the loss of the step under way is, where backward cannot tell it."""
-        if isinstance(loss, Tensor):
-            scalar = local(loss).sum()
-            self._logged.append(float(scalar) if scalar.device.type == "cpu" else scalar.clone())
-        else:
-            self._logged.append(float(loss))
-
-    def close(self, error: BaseException | None = None) -> None:
-        """Stop watching and save the run; `error` is what ended the training. May be repeated."""
-        self.finish(outcome_of(error))
+    # --- the end ----------------------------------------------------------------------------------
 
     def finish(self, outcome: Outcome) -> None:
         """Do as `close` does, where it is known how the training ended."""
         with self.lock:
-            if self.closed:
+            if self.off:
                 self._dismiss()
                 return
-            self._attempt("reading", self._read_all)
+            self._attempt("reading", lambda: self._flights.take_all(self._alive()))
             patience = _PATIENCE if outcome.error is None else _PATIENCE_AFTER_ERROR
             self._attempt("reading", lambda: self._leave_ranks(patience))
             self._take_off()
@@ -225,7 +128,7 @@ class Monitor(Shown):
     def _leave_ranks(self, patience: float) -> None:
         if self._convoy is not None:
             for arrived in self._convoy.finish(min(patience, self._options.timeout)):
-                self._receive(arrived)
+                self._flights.receive(arrived)
 
     def _dismiss(self) -> None:
         """Take off what kept step with the other ranks after a failure."""
@@ -234,32 +137,6 @@ class Monitor(Shown):
             self._listener.remove()
             if self._convoy is not None:
                 self._convoy.finish(0.0)
-
-    def __enter__(self) -> Monitor:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close(error)
-
-    def __repr__(self) -> str:
-        state = _("closed") if self.closed else _("watching")
-        return f"<unvanish.Monitor {self.id} ({state}), step {self.step}>"
-
-    def _fragment(self) -> str:
-        from unvanish.report.fragments import fragment
-        from unvanish.report.rich_html import to_html
-
-        told = [repr(self), *self.notes, *(alarm.title for alarm in self.alarms)]
-        said = [words.printable(text) for text in told]
-        try:
-            return to_html(said) + fragment(self.diagnosis())
-        except NoSignalError as nothing:
-            return to_html([*said, str(nothing)])
 
     # --- attaching -----------------------------------------------------------------------------
 
@@ -274,7 +151,7 @@ class Monitor(Shown):
 
     def watches(self, model: nn.Module) -> bool:
         """Whether this is the monitor of `model`, and at work."""
-        return not self.closed and self._model() is model
+        return not self.off and self._model() is model
 
     def _learn(self, model: nn.Module) -> None:
         """Look up which parameters are ours."""
@@ -333,8 +210,9 @@ class Monitor(Shown):
         self._sampler.disarm()
 
     def _end(self, outcome: Outcome) -> None:
-        self.closed = True
-        self._waiting, self._flights, self._open = [], [], None
+        self.off = True
+        self._flights.forget()
+        self._open = None
         try:
             self._desk.finish(outcome)
         except Exception as error:  # nothing is left that could report it but this
@@ -344,7 +222,7 @@ class Monitor(Shown):
 
     # --- backward ------------------------------------------------------------------------------
 
-    @_watched
+    @shielded
     def backward_begins(self, describe: Callable[[], BackwardCall]) -> _Token | None:
         """Read the loss; put hooks on the graph if this step is sampled."""
         try:
@@ -372,7 +250,7 @@ class Monitor(Shown):
         tracer = None
         if (self._sampler.armed or bad) and not self._sampler.traced:
             tracer = self._attempt("tracing", lambda: self._sampler.begin(roots, self._ids))
-        return _Token(call, loss, _scale_of(call), self._markers.state(), tracer, inside)
+        return _Token(call, loss, scale_of(call), self._markers.state(), tracer, inside)
 
     def backward_ends(
         self, token: _Token | None, *, finished: bool, gradients: Sequence[Tensor | None]
@@ -385,21 +263,17 @@ class Monitor(Shown):
         if finished:
             self._ended(token, gradients)
 
-    @_watched
+    @shielded
     def _leave(self, token: _Token, gradients: Sequence[Tensor | None]) -> None:
         tracer = token.tracer
         assert tracer is not None
         try:
             if gradients:
-                by_id = {
-                    id(given): gradient
-                    for given, gradient in zip(token.call.inputs, gradients, strict=False)
-                }
-                tracer.receive([by_id.get(id(leaf)) for leaf in tracer.leaves()])
+                tracer.receive_for(token.call.inputs, gradients)
         finally:
             tracer.__exit__(None, None, None)
 
-    @_watched
+    @shielded
     def _ended(self, token: _Token, gradients: Sequence[Tensor | None]) -> None:
         reached = self._markers.state() != token.markers or any(
             id(given) in self._ids for given in token.call.inputs
@@ -451,7 +325,7 @@ class Monitor(Shown):
 
     # --- the optimiser's step ------------------------------------------------------------------
 
-    @_watched
+    @shielded
     def step_begins(self, optimizer: Optimizer) -> None:
         """Look at the gradients and the weights, if this step gets a look."""
         if not self._is_ours(optimizer):
@@ -463,7 +337,7 @@ class Monitor(Shown):
         if self._open is None:
             self._open_step(optimizer)
 
-    @_watched
+    @shielded
     def step_ends(self, optimizer: Optimizer) -> None:
         """Close the step once all optimisers have stepped."""
         step = self._open
@@ -471,13 +345,13 @@ class Monitor(Shown):
             return
         overflow = getattr(optimizer, "found_inf", None)
         if isinstance(overflow, Tensor):  # a fused optimiser steps on overflow, and does nothing
-            step.skipped = _number(overflow)
+            step.skipped = at_hand(overflow)
         self._has_stepped(optimizer, step)
 
     def derivative_taken(self, outputs: Sequence[Any], gradients: Sequence[Any]) -> None:
         """Derivatives inside the loss are looked at by `run` and `check`, not on a long run."""
 
-    @_watched
+    @shielded
     def step_skipped(self, optimizer: Optimizer) -> None:
         """Take note of a step that the gradient scaler left out."""
         if not self._is_ours(optimizer):
@@ -496,7 +370,7 @@ class Monitor(Shown):
         if len(step.stepped) >= len(self._alive()):
             self._close_step()
 
-    @_watched
+    @shielded
     def _clipped(self, parameter: Tensor | None, factor: Reading) -> None:
         if parameter is None or id(parameter) not in self._ids or not self._listener.on:
             return
@@ -522,7 +396,7 @@ class Monitor(Shown):
             gradients_scaled=isinstance(scale, Tensor),
         )
         if isinstance(scale, Tensor):
-            step.loss_scale = _number(scale)
+            step.loss_scale = at_hand(scale)
         self._open, self._logged, self._clip = step, [], None
         model = self._model()
         if step.kind != "none" and model is not None:
@@ -548,11 +422,10 @@ class Monitor(Shown):
         if self._sampler.armed:
             self._sampler.disarm()
         self._lane.step = self._number + 1
-        self._waiting.append(step)
-        alarmed = self._read(step, alive)
+        alarmed = self._flights.take(step, alive)
         if convoy is not None:
             for arrived in convoy.step_over(step.number):
-                alarmed |= self._receive(arrived)
+                alarmed |= self._flights.receive(arrived)
         self._cadence.step_over(step.number, step.kind, self.own)
         self.own = 0.0
         if alarmed and (convoy is None or not convoy.together):
@@ -580,6 +453,7 @@ class Monitor(Shown):
                     self._options.timeout,
                     self._desk.say,
                 )
+                self._flights.convoy = self._convoy
                 self._desk.joins(self._convoy, here)
         return self._convoy
 
@@ -593,87 +467,12 @@ class Monitor(Shown):
         if self._kind == "sampled" and self._traces and not self._sampler.armed:
             self._attempt("tracing", self._sampler.arm)
 
-    # --- reading back --------------------------------------------------------------------------
 
-    def _read(self, step: Step, optimizers: Sequence[Optimizer]) -> bool:
-        """Send what waits after a look, and take in what has arrived; whether there is an alarm.
-
-        Steps without a look are taken in by the dozen, unless their loss is not finite: then they
-        are sampled.
-        """
-        alarmed = False
-        if step.kind != "none" or len(self._waiting) >= _WAITING_MOST:
-            if step.kind == "sampled":
-                alarmed = self._land_all()
-            self._launch(optimizers)
-        elif (
-            len(self._waiting) >= _TOGETHER
-            and not self._flights
-            and not any(one.on_device() for one in self._waiting)
-        ):
-            self._launch(optimizers)
-        while self._flights and (self._flights[0].ready() or self._is_due(self._flights[0])):
-            alarmed |= self._land()
-        return alarmed
-
-    def _is_due(self, flight: Flight) -> bool:
-        """Whether the other ranks are to know what `flight` brings."""
-        return self._convoy is not None and flight.since(self._number)
-
-    def _launch(self, optimizers: Sequence[Optimizer]) -> None:
-        waiting, self._waiting = self._waiting, []
-        self._flights.append(Flight(waiting, self._lane, optimizers))
-
-    def _land(self) -> bool:
-        alarmed = False
-        for arrived in self._flights.pop(0).land(self._rank):
-            if self._convoy is not None:
-                self._convoy.take(arrived)
-            else:
-                alarmed |= self._receive(arrived)
-        return alarmed
-
-    def _receive(self, arrived: Arrived) -> bool:
-        if arrived.local is not None and arrived.trace is not None:
-            self._lane.restate(arrived.local, arrived.trace)
-        alarmed = self._desk.receive(arrived, self._model(), self._number)
-        sample = arrived.sample
-        if sample is not None:
-            self._attempt("sharing", lambda: self._desk.heed(sample))
-        return alarmed
-
-    def _land_all(self) -> bool:
-        alarmed = False
-        while self._flights:
-            alarmed |= self._land()
-        return alarmed
-
-    def _read_all(self) -> None:
-        """Take in everything, after waiting for it."""
-        if self._waiting:
-            self._launch(self._alive())
-        self._land_all()
-
-
-def _close(reference: weakref.ref[Monitor]) -> None:
+def _close(reference: weakref.ref[Watchman]) -> None:
     """Stop watching a model that is gone."""
-    monitor = reference()
-    if monitor is not None:
-        monitor.close()
-
-
-def _scale_of(call: BackwardCall) -> Reading:
-    """Return the factor of the gradient scaler, without reading it from a device."""
-    if call.scaled is None:
-        return 1.0
-    scale = getattr(call.scaled.scaler, "_scale", None)
-    return _number(scale) if isinstance(scale, Tensor) else 1.0
-
-
-def _number(tensor: Tensor) -> Reading:
-    """Return a scalar: as a number if it is on the CPU, else a copy that stays on its device."""
-    scalar = tensor.detach().reshape(-1)[0]
-    return float(scalar) if scalar.device.type == "cpu" else scalar.clone()
+    watchman = reference()
+    if watchman is not None:
+        watchman.finish(outcome_of(None))
 
 
 def _line(error: Exception) -> str:

@@ -30,6 +30,7 @@ def label(name: str) -> str:
         "gain_per_layer": _("gain a layer"),
         "gain_per_time_step": _("gain a time step"),
         "gradient_without_input": _("gradient where none comes in"),
+        "guessing_loss": _("loss of guessing evenly among the classes"),
         "head": _("ops at the output"),
         "higher_derivative": _("its size"),
         "input_rms": _("size of the input (rms)"),

@@ -138,7 +138,17 @@ def title_of(finding: Finding) -> str:
 
 
 def training(focus: Focus) -> str:
-    """Return what training does, in one sentence with its numbers."""
+    """Return what training does, with its numbers; and which finding explains it if it fails."""
+    sentence = _what_training_does(focus)
+    if focus.diagnosis.training not in ("stuck", "diverging"):
+        return sentence
+    cause = focus.gravest
+    if cause is None or cause.severity == "info":
+        return _("{sentence} No finding explains it.").format(sentence=sentence)
+    return _("{sentence} {code} explains it.").format(sentence=sentence, code=cause.code)
+
+
+def _what_training_does(focus: Focus) -> str:
     state = words.training_name(focus.diagnosis.training)
     steps = focus.run.steps
     if not steps:

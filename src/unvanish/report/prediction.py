@@ -45,10 +45,19 @@ def _account(predictions: Sequence[LayerPrediction]) -> Iterator[str]:
     numbers = (first.total_predicted_log10, first.total_low_log10, first.total_high_log10)
     if not all(number is not None and math.isfinite(number) for number in numbers):
         return
-    yield _(
-        "Theory, from the output to `{where}`: predicted {predicted} ({low} to {high} in nine of"
-        " ten random networks), measured {measured}; a layer: predicted {each}, measured {seen}."
-    ).format(
+    if any(one.flag is not None for one in known):
+        text = _(
+            "Theory, not to be trusted from the output to `{where}` (why is said below):"
+            " {predicted} for random networks of these sizes, measured {measured}; a layer: {each},"
+            " measured {seen}."
+        )
+    else:
+        text = _(
+            "Theory, from the output to `{where}`: predicted {predicted} ({low} to {high} in nine"
+            " of ten random networks), measured {measured}; a layer: predicted {each}, measured"
+            " {seen}."
+        )
+    yield text.format(
         where=words.shorten_path(words.module_name(first.module), 30),
         predicted=words.times(first.total_predicted_log10),
         low=words.times(first.total_low_log10),

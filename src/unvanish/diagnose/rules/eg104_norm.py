@@ -14,7 +14,7 @@ however the weights are scaled.
 ## Known problems
 
 Image models without skips grow 200 to 800 times at the start and train well: growth at the pace of
-the theory is allowed for, up to 6 decades in all.
+the theory is allowed for, up to 6 decades in all, and up to 3 where training does not work.
 
 ## Example
 
@@ -55,6 +55,7 @@ RULE = Rule(
     thresholds=(
         "exploding-norm-allowance",
         "norm-growth-limit",
+        "norm-growth-limit-stuck",
         "exploding-mild",
         "exploding-clear",
         "exploding-hopeless",

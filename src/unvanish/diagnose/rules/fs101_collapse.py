@@ -16,6 +16,8 @@ layers cannot tell one input from another, there is nothing to learn from.
 Cosines near 1 alone say little: the activations of a sigmoid are all positive, and in a healthy
 three-layer net their cosine is 0.999. Few samples dominate the gradient of a healthy net that has
 converged. Only both together, in the same layer, count, and only while training does not work.
+Where samples look alike a unit is on for all of them or off for all, so that layers may lose more
+than half; units that are off also make samples alike: which was seen first leads.
 
 ## Example
 
@@ -91,7 +93,8 @@ def check(view: View) -> Sequence[Finding]:
             ),
             model=view.model.name,
             step=trace.step,
-            explains=("UR101", "UR106", *_weakened(view)),
+            # A unit is then on for all samples or off for all. What came first leads (`arrange`).
+            explains=("UR101", "UR106", "DU101", *_weakened(view)),
         )
     ]
 

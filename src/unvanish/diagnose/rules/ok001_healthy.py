@@ -41,7 +41,7 @@ from unvanish.diagnose.rules.ur104_rising_against_gradient import changes
 from unvanish.diagnose.view import View
 from unvanish.i18n import _
 from unvanish.records import Evidence, Finding, Where
-from unvanish.words import loss, times
+from unvanish.words import loss, quantity, times
 
 _LITTLE = 0.5  # a fall of the loss by less than this share is said with its number
 
@@ -126,25 +126,34 @@ def _evidence(view: View) -> tuple[Evidence, ...]:
 
 def _looked_at(view: View) -> list[Evidence]:
     """What was measured of the data, the loss and the step, for a training that does not work."""
-    if not view.training.not_working or not view.traces:
+    training = view.training
+    if not (training.not_working or training.rests_high) or not view.traces:
         return []
     trace = view.traces[-1].trace
     rows = []
-    first = next((row.forward_rms for row in trace.layers if row.forward_rms is not None), None)
+    first = _first_size(view)
     if first is not None:
         rows.append(Evidence("first_output_rms", first))
+    known = guessing(view)
+    if known is not None:
+        rows.append(Evidence("guessing_loss", known[1]))
     if trace.output_level_log10 is not None and math.isfinite(trace.output_level_log10):
         rows.append(Evidence("output_level_log10", trace.output_level_log10))
     if trace.head is not None and trace.head.reduction is not None:
         rows.append(Evidence("reduction", trace.head.reduction))
-    known = changes(view)
-    if known:
-        count = len(known)
-        rows.append(Evidence("predicted_change", sum(change for _s, change, _r in known) / count))
-        rows.append(Evidence("real_change", sum(real for _s, _c, real in known) / count))
+    moves = changes(view)
+    if moves:
+        count = len(moves)
+        rows.append(Evidence("predicted_change", sum(change for _s, change, _r in moves) / count))
+        rows.append(Evidence("real_change", sum(real for _s, _c, real in moves) / count))
     if view.optimizer is not None and view.optimizer.lr:
         rows.append(Evidence("lr", max(view.optimizer.lr)))
     return rows
+
+
+def _first_size(view: View) -> float | None:
+    rows = view.traces[-1].trace.layers if view.traces else ()
+    return next((row.forward_rms for row in rows if row.forward_rms is not None), None)
 
 
 def update_ratio(view: View) -> float | None:
@@ -164,13 +173,55 @@ def _remedy(view: View) -> str:
     if not view.training.not_working and not view.training.rests_high:
         return _("Nothing to mend in the backward signal.")
     text = _(
-        "Look at the labels (do they belong to these inputs?), the learning rate (a step changes"
-        " the weights by {ratio} of their size; try ten times more and less), the scale of the"
-        " data, the loss against the output (logits or probabilities?), and whether the network"
+        "Look at the labels (do they belong to these inputs? {labels}), the learning rate ({rate}a"
+        " step changes the weights by {ratio} of their size; try ten times more and less), the data"
+        " ({data}), the loss against the output (logits or probabilities?), and whether the network"
         " can overfit eight samples."
     )
     ratio = update_ratio(view)
-    return text.format(ratio=_("an unknown share") if ratio is None else times(ratio))
+    rates = view.optimizer.lr if view.optimizer is not None else ()
+    size = _first_size(view)
+    return text.format(
+        labels=_of_the_labels(view),
+        rate=_("{rate}: ").format(rate=quantity(max(rates))) if rates else "",
+        ratio=_("an unknown share") if ratio is None else times(ratio),
+        data=_("how large are they?")
+        if size is None
+        else _("the first layer makes {size} of them, root mean square").format(
+            size=quantity(size)
+        ),
+    )
+
+
+def _of_the_labels(view: View) -> str:
+    end = view.training.end
+    if end is None:
+        return _("the loss was never finite")
+    known = guessing(view)
+    if known is None:
+        return _("the loss ends at {end}").format(end=loss(end))
+    classes, chance = known
+    return _("the loss ends at {end}, and guessing among {classes} classes gives {chance}").format(
+        end=loss(end), classes=classes, chance=loss(chance)
+    )
+
+
+def guessing(view: View) -> tuple[int, float] | None:
+    """Return the number of classes and the loss of guessing among them evenly, ln(classes).
+
+    None where the loss is not known to be a mean cross-entropy.
+    """
+    head = view.traces[-1].trace.head if view.traces else None
+    if head is None or head.reduction != "mean" or head.constant_log10 != 0.0:
+        return None
+    if head.op.startswith("LogSoftmax") and len(head.output_shape) > 1:
+        # Classes lie along dimension 1, and also where all else has been flattened away.
+        classes = head.output_shape[1]
+    elif head.op.startswith("BinaryCrossEntropyWithLogits"):
+        classes = 2
+    else:
+        return None
+    return (classes, math.log(classes)) if classes > 1 else None
 
 
 RULE = Rule(

@@ -95,6 +95,7 @@ CASES = (
         ("dead-units", "healthy"),
         cure="more hidden units",
         layers=("act0", ""),
+        bad=0.75,
         good=1.0,
         depends=_xor_verdicts,
     ),

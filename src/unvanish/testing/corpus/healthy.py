@@ -50,8 +50,9 @@ def _resnet(blocks: int, *, zero: bool) -> Experiment:
         nn.Linear(32, 10),
     )
     inputs, labels = digits()
+    # Faster steps leave the running statistics behind: a seed or a sum's order then decides.
     return classifier(
-        model, adam(5e-3), steps=100, size=32, data=(inputs.view(-1, 1, 8, 8), labels)
+        model, adam(1e-3), steps=250, size=64, data=(inputs.view(-1, 1, 8, 8), labels)
     )
 
 

@@ -138,7 +138,7 @@ def ppo(
     *,
     lr: float = 3e-3,
     updates: int = 25,
-    entropy: Callable[[Tensor], Tensor] = entropy,
+    entropy: Callable[[Tensor], Tensor] | None = entropy,
     no_grad: bool = False,
 ) -> Experiment:
     """Train by PPO (Schulman et al. 2017): rollouts, each used four times in four parts."""
@@ -152,7 +152,8 @@ def ppo(
             ratio = (log_prob(logits, actions) - before).exp()
         bounded = ratio.clamp(1 - CLIP, 1 + CLIP)
         gained = torch.minimum(ratio * advantages, bounded * advantages).mean()
-        return (values - returns).pow(2).mean() / 2 - gained - 0.001 * entropy(logits)
+        value = (values - returns).pow(2).mean() / 2 - gained
+        return value if entropy is None else value - 0.001 * entropy(logits)
 
     rollout: list[_Rollout] = []
 
@@ -194,10 +195,14 @@ def ok_ppo_shared_relu(cured: bool) -> Experiment:
 
 
 def ppo_no_grad_ratio(cured: bool) -> Experiment:
-    """The new log-probability is taken under no_grad, as the old one is; cured: it is not."""
+    """The new log-probability is taken under no_grad, as the old one is; cured: it is not.
+
+    There is no entropy bonus: with one the policy does get a gradient, of that, and nothing in a
+    backward pass tells a summand without a gradient from a constant.
+    """
     model = ActorCritic(mlp([4, 64, 64, 2], nn.Tanh), mlp([4, 64, 64, 1], nn.Tanh))
     init(model, nn.init.orthogonal_)
-    return ppo(model, no_grad=not cured)
+    return ppo(model, entropy=None, no_grad=not cured)
 
 
 def ppo_entropy_log_of_zero(cured: bool) -> Experiment:

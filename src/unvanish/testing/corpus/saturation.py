@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from unvanish.testing.corpus.classify import adam, classifier, sgd
+from unvanish.testing.corpus.classify import classifier, sgd
 from unvanish.testing.data import blobs, digits, minibatches, pixels
 from unvanish.testing.experiment import Batch, Case, Experiment
 from unvanish.testing.nets import init, mlp, unit_normal
@@ -16,7 +16,7 @@ def raw_pixels_into_sigmoid(cured: bool) -> Experiment:
     """Sigmoids on pixels of 0 to 255 with N(0, 1) weights; cured: scaled inputs, Xavier."""
     model = mlp([64, 32, 32, 10], nn.Sigmoid)
     init(model, nn.init.xavier_normal_ if cured else unit_normal)
-    return classifier(model, adam(1e-2), steps=200, data=digits() if cured else pixels())
+    return classifier(model, sgd(0.3, 0.9), steps=200, data=digits() if cured else pixels())
 
 
 def sigmoid_output_mse_wrong_side(cured: bool) -> Experiment:
