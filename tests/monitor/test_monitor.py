@@ -111,7 +111,7 @@ def test_levels_of_all_parameters_are_those_of_torch(directory: Path) -> None:
 def test_counts_of_zero_subnormal_and_nonfinite_entries(directory: Path) -> None:
     model = nn.Linear(4, 2, bias=False)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
-    with unvanish.monitor(model, optimizer, level="cheap") as watched:
+    with unvanish.monitor(model, optimizer, level="cheap", overhead=None) as watched:
         model(torch.ones(1, 4)).sum().backward()
         tiny, inf, nan = 1e-40, math.inf, math.nan
         model.weight.grad.copy_(torch.tensor([[0.0, 0.0, 0.0, tiny], [tiny, inf, nan, 1.0]]))
@@ -127,7 +127,7 @@ def test_counts_of_zero_subnormal_and_nonfinite_entries(directory: Path) -> None
 def test_levels_keep_their_range(size: float) -> None:
     model = nn.Sequential(nn.Linear(8, 8, bias=False), nn.Linear(8, 800, bias=False))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
-    with unvanish.monitor(model, optimizer, level="cheap") as watched:
+    with unvanish.monitor(model, optimizer, level="cheap", overhead=None) as watched:
         model(torch.ones(1, 8)).sum().backward()
         for parameter in model.parameters():
             parameter.grad.fill_(size)
@@ -140,7 +140,7 @@ def test_levels_keep_their_range(size: float) -> None:
 def test_sampled_steps_have_traces_of_their_level() -> None:
     for level in LEVELS:
         model, optimizer = setting()
-        with unvanish.monitor(model, optimizer, level=level) as watched:
+        with unvanish.monitor(model, optimizer, level=level, overhead=None) as watched:
             train(model, optimizer, 5)
         traces = watched.run().models[0].traces
         assert [trace.step for trace in traces] == [0, 1, 2, 4]
@@ -154,7 +154,7 @@ def test_a_record_says_phase_scale_clipping_rates_and_accumulation() -> None:
     model, optimizer = setting()
     scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
     norms = []
-    with unvanish.monitor(model, optimizer, level="cheap") as watched:
+    with unvanish.monitor(model, optimizer, level="cheap", overhead=None) as watched:
         for step in range(4):
             for _ in range(2):
                 inputs, targets = loops.batch()
@@ -186,7 +186,7 @@ def test_a_fused_optimiser_gets_scaled_gradients_and_the_record_unscales_them() 
         model = loops.network()
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1, fused=fused)
         scaler = torch.amp.GradScaler("cpu", init_scale=256.0)
-        with unvanish.monitor(model, optimizer, level="cheap") as watched:
+        with unvanish.monitor(model, optimizer, level="cheap", overhead=None) as watched:
             for step in range(3):
                 inputs, targets = loops.batch()
                 optimizer.zero_grad()
@@ -207,7 +207,7 @@ def test_two_optimisers_of_one_model_make_one_step() -> None:
     model = loops.network()
     front = torch.optim.SGD(model[:4].parameters(), lr=0.1)
     back = torch.optim.Adam(model[4:].parameters(), lr=1e-2)
-    with unvanish.monitor(model, [front, back]) as watched:
+    with unvanish.monitor(model, [front, back], overhead=None) as watched:
         for _ in range(5):
             inputs, targets = loops.batch()
             model.zero_grad()
@@ -225,7 +225,7 @@ def test_an_optimiser_that_steps_every_second_time() -> None:
     model = loops.network()
     front = torch.optim.SGD(model[:4].parameters(), lr=0.1)
     back = torch.optim.Adam(model[4:].parameters(), lr=1e-2)
-    with unvanish.monitor(model, [front, back]) as watched:
+    with unvanish.monitor(model, [front, back], overhead=None) as watched:
         for step in range(4):
             inputs, targets = loops.batch()
             functional.cross_entropy(model(inputs), targets).backward()
@@ -241,7 +241,7 @@ def test_only_the_watched_model_of_a_gan_is_counted() -> None:
     ours = torch.optim.Adam(generator.parameters(), lr=2e-3)
     other = torch.optim.Adam(critic.parameters(), lr=2e-3)
     expected = []
-    with unvanish.monitor(generator, ours) as watched:
+    with unvanish.monitor(generator, ours, overhead=None) as watched:
         for _ in range(4):
             real, _ = loops.batch()
             fake = generator(torch.randn(16, 6))
@@ -263,7 +263,7 @@ def test_only_the_watched_model_of_a_gan_is_counted() -> None:
 
 def test_gradients_by_torch_autograd_grad_are_seen() -> None:
     model, optimizer = setting()
-    with unvanish.monitor(model, optimizer) as watched:
+    with unvanish.monitor(model, optimizer, overhead=None) as watched:
         for _ in range(3):
             inputs, targets = loops.batch()
             loss = functional.cross_entropy(model(inputs), targets)
@@ -288,7 +288,7 @@ def test_a_closure_makes_one_step() -> None:
         loss.backward()
         return loss
 
-    with unvanish.monitor(model, optimizer) as watched:
+    with unvanish.monitor(model, optimizer, overhead=None) as watched:
         first = float(functional.cross_entropy(model(inputs), targets))
         for _ in range(3):
             optimizer.step(closure)
@@ -300,7 +300,7 @@ def test_a_closure_makes_one_step() -> None:
 
 def test_a_loss_can_be_said() -> None:
     model, optimizer = setting()
-    with unvanish.monitor(model, optimizer) as watched:
+    with unvanish.monitor(model, optimizer, overhead=None) as watched:
         for step in range(3):
             inputs, targets = loops.batch()
             functional.cross_entropy(model(inputs), targets).backward()
@@ -318,7 +318,7 @@ def test_hooks_on_modules_are_there_on_sampled_steps_only() -> None:
     model[1].register_forward_hook(
         lambda *_: seen.append(bool(nn.modules.module._global_forward_hooks))
     )
-    with unvanish.monitor(model, optimizer):
+    with unvanish.monitor(model, optimizer, overhead=None):
         train(model, optimizer, 10)
     assert [step for step, there in enumerate(seen) if there] == [0, 1, 2, 4, 8]
 
@@ -338,7 +338,7 @@ class Reads(TorchDispatchMode):
 def test_on_other_steps_only_the_loss_is_read() -> None:
     model, optimizer = setting()
     reads = []
-    with unvanish.monitor(model, optimizer):
+    with unvanish.monitor(model, optimizer, overhead=None):
         for _ in range(12):
             with Reads() as mode:
                 train(model, optimizer, 1)
@@ -569,7 +569,7 @@ def test_an_incident_gives_the_command_that_shows_it(monkeypatch: pytest.MonkeyP
 
 def test_the_run_is_saved_and_diagnosed_as_any_other(directory: Path) -> None:
     model, optimizer = setting()
-    with unvanish.monitor(model, optimizer) as watched:
+    with unvanish.monitor(model, optimizer, overhead=None) as watched:
         train(model, optimizer, 20)
         half = store.load("last", directory / ".unvanish")
         assert half.ending == "running"

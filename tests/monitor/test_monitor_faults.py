@@ -73,7 +73,7 @@ def step():
 def script(body: str, directory: Path) -> subprocess.CompletedProcess[str]:
     program = SCRIPT + textwrap.dedent(body)
     return subprocess.run(
-        [sys.executable, "-c", program], cwd=directory, capture_output=True, text=True, timeout=120,
+        [sys.executable, "-c", program], cwd=directory, capture_output=True, text=True, timeout=300,
         check=False,
     )  # fmt: skip
 
@@ -86,7 +86,7 @@ def test_a_disk_that_is_full(directory: Path) -> None:
         """
         import resource, signal
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        with unvanish.monitor(model, optimizer) as watched:
+        with unvanish.monitor(model, optimizer, overhead=None) as watched:
             step()
             resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, resource.RLIM_INFINITY))
             for _ in range(40):
@@ -150,7 +150,7 @@ def test_a_database_that_is_locked_for_a_while(directory: Path) -> None:
 def test_a_process_that_is_killed(directory: Path) -> None:
     done = script(
         """
-        watched = unvanish.monitor(model, optimizer)
+        watched = unvanish.monitor(model, optimizer, overhead=None)
         for _ in range(33):
             step()
         print(watched.id, flush=True)
@@ -169,7 +169,7 @@ def test_a_process_that_is_killed(directory: Path) -> None:
 def test_a_program_that_ends_without_closing(directory: Path) -> None:
     done = script(
         """
-        watched = unvanish.monitor(model, optimizer)
+        watched = unvanish.monitor(model, optimizer, overhead=None)
         for _ in range(3):
             step()
         raise RuntimeError("theirs")
@@ -187,7 +187,7 @@ def test_a_program_that_ends_without_closing(directory: Path) -> None:
 
 def test_an_optimiser_whose_state_is_reloaded() -> None:
     model, optimizer = setting()
-    with unvanish.monitor(model, optimizer) as watched:
+    with unvanish.monitor(model, optimizer, overhead=None) as watched:
         train(model, optimizer, 5)
         state = optimizer.state_dict()
         for group in state["param_groups"]:
@@ -201,7 +201,7 @@ def test_an_optimiser_whose_state_is_reloaded() -> None:
 
 def test_a_new_optimiser_for_the_same_model() -> None:
     model, optimizer = setting()
-    with unvanish.monitor(model, optimizer) as watched:
+    with unvanish.monitor(model, optimizer, overhead=None) as watched:
         train(model, optimizer, 3)
         del optimizer
         again = torch.optim.Adam(model.parameters(), lr=1e-3)
@@ -311,7 +311,7 @@ def test_data_loader_workers(method: str, directory: Path) -> None:
 def test_a_forked_child_that_ends_normally_saves_nothing(directory: Path) -> None:
     done = script(
         """
-        watched = unvanish.monitor(model, optimizer)
+        watched = unvanish.monitor(model, optimizer, overhead=None)
         step()
         if os.fork() == 0:
             step()
