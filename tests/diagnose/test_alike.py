@@ -1,4 +1,4 @@
-"""Over-smoothing, attention entropy, losses that rise against their gradient."""
+"""Over-smoothing, tiny inputs, attention entropy, losses that rise against their gradient."""
 
 from __future__ import annotations
 
@@ -9,7 +9,14 @@ import pytest
 
 from tests.diagnose.builders import SGD, Net, codes, falling, finding, judge, stack, stuck
 from unvanish.diagnose.config import Config
-from unvanish.records import AttentionHead, LossHead, OpGain, StepGradient, Trace
+from unvanish.records import (
+    AttentionHead,
+    LossHead,
+    OpGain,
+    ParameterSignal,
+    StepGradient,
+    Trace,
+)
 
 HEALTHY = stack(5, "relu", math.sqrt(2))
 
@@ -149,3 +156,49 @@ def test_a_loss_that_rises_against_its_gradient(
     chosen = Config(select=("UR104", "OK001"))
     found = judge(traces, losses, chosen, optimizer=SGD)
     assert ("UR104" in codes(found)) == fires
+
+
+# --- FS105 ---------------------------------------------------------------------------------------
+
+
+def dim(cosine: float, weight: float, step: int = 0, bias: float | None = -1.0) -> Trace:
+    """A net whose first layer has this cosine between samples and this weight gradient (log10)."""
+    net = Net().linear("0", 1.41, sample_correlation=cosine)
+    net.relu("1", sample_correlation=cosine).linear("2", 1.41, sample_correlation=cosine)
+    parameters = (
+        ParameterSignal("0.weight", weight, 0.5),
+        ParameterSignal("0.bias", bias, -0.5),
+    )
+    return net.loss().trace(step, parameters=parameters)
+
+
+@pytest.mark.parametrize(
+    ("cosine", "weight", "losses", "fires"),
+    [
+        (0.99999, -3.0, stuck(), True),
+        (0.99999, -3.0, falling(), False),  # Adam may get there all the same
+        (0.999, -3.0, stuck(), False),
+        (0.99999, -0.6, stuck(), False),  # alike, but not small: a bandit's constant state
+    ],
+)
+def test_inputs_that_are_next_to_nothing(
+    cosine: float, weight: float, losses: list[float], fires: bool
+) -> None:
+    found = judge([dim(cosine, weight, step) for step in (0, 1)], losses)
+    assert (codes(found), found.verdict) == (
+        (["FS105"], "forward-collapse") if fires else ([], "healthy")
+    )
+    if fires:
+        assert finding(found, "FS105").where.module == "0"
+        assert "inputs" in finding(found, "FS105").remedy
+
+
+def test_one_look_with_distinct_samples_is_enough_to_acquit_the_input() -> None:
+    traces = [dim(0.99999, -3.0, 0), dim(0.9, -3.0, 1)]
+    assert judge(traces, stuck()).verdict == "healthy"
+
+
+def test_a_first_layer_without_a_bias_is_not_judged() -> None:
+    assert judge([dim(0.99999, -3.0, step, bias=None) for step in (0, 1)], stuck()).verdict == (
+        "healthy"
+    )

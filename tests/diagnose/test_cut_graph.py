@@ -158,4 +158,4 @@ def test_a_step_function_on_the_trunk() -> None:
     leader = finding(found, "CG103")
     assert (found.verdict, codes(found)) == ("cut-graph", ["CG103"])
     assert leader.where.op == "RoundBackward0"
-    assert "straight-through" in leader.remedy
+    assert "x.round()" in leader.remedy

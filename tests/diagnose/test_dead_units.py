@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
 
 from tests.diagnose.builders import Net, codes, evidence, falling, finding, judge, stack, stuck
 from unvanish.diagnose.dead import chance
-from unvanish.records import Trace
+from unvanish.records import ActivationInput, Trace
 
 
 def dead_net(dead: dict[int, float], step: int = 0, depth: int = 6, units: int = 64) -> Trace:
@@ -113,3 +114,53 @@ def test_chance_is_the_binomial_tail() -> None:
 
 def _fields(trace: Trace) -> dict[str, object]:
     return {name: getattr(trace, name) for name in trace.__dataclass_fields__}
+
+
+def functional(first: int) -> Trace:
+    """Two functional ReLUs behind `a` and `b`; no gradient reaches the front one.
+
+    `first` is the lowest of the four bins that hold its input, of the 64 from -8 to 8.
+    """
+    net = Net().linear("a").add("", "ReluBackward0", "slope", 0.0, functional=True)
+    row = {"dead_share": 1.0, "units": 16, "activation": "relu"}
+    net.linear("b").add("", "ReluBackward0", "slope", -math.inf, functional=True, row=row)
+    trace = net.linear("head").loss().trace()
+    rows = [replace(each, activation="relu") if each.op else each for each in trace.layers]
+
+    def given(at: int) -> ActivationInput:
+        return ActivationInput("", 0, "ReluBackward0", "relu", 0.0, 40, at, (10,) * 4, (0.0,) * 4)
+
+    return replace(trace, layers=tuple(rows), inputs=(given(first), given(10)))
+
+
+def test_a_functional_rectifier_is_judged_by_its_input_and_named_by_its_layer() -> None:
+    found = finding(judge([functional(first=10)], stuck()), "DU101")
+    assert (
+        found.title
+        == "All units of the relu behind `a` are off for every sample (2 dead layers in all)."
+    )
+    assert (found.where.module, found.where.op) == ("a", "ReluBackward0")
+
+
+def test_a_functional_rectifier_whose_input_reaches_above_0_is_no_culprit() -> None:
+    found = finding(judge([functional(first=30)], stuck()), "DU101")
+    assert found.title == "All 16 units of the relu behind `b` are off for every sample."
+
+
+def test_an_output_that_ends_in_a_dead_rectifier_has_a_remedy_of_its_own() -> None:
+    net = Net().linear("0").relu("1", 0.0, dead_share=1.0, units=2).loss("MseLossBackward0")
+    assert "network's output" in finding(judge([net.trace()], stuck()), "DU101").remedy
+
+
+def output_dies(share: float, step: int) -> Trace:
+    """A signal that shrinks by 1.6 decades, and an output layer of `share` dead units."""
+    net = Net().linear("0", 0.3).relu("1", 0.5).linear("2", 0.3).relu("3", 0.5).linear("4", 0.3)
+    gain = (0.5 * (1 - share)) ** 0.5
+    return net.relu("5", gain, dead_share=share, units=2).loss("MseLossBackward0").trace(step)
+
+
+def test_a_dead_output_leads_a_vanishing_that_only_counts_because_training_is_stuck() -> None:
+    traces = [output_dies(0.0, 0), output_dies(0.0, 1), *(output_dies(1.0, i) for i in (2, 4, 8))]
+    found = judge(traces, stuck())
+    assert (found.verdict, codes(found)[0]) == ("dead-units", "DU101")
+    assert "VG103" in finding(found, "DU101").explains

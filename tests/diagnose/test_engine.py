@@ -28,7 +28,7 @@ from unvanish.diagnose.engine import arrange
 from unvanish.diagnose.rule import Rule
 from unvanish.diagnose.view import View
 from unvanish.errors import NoSignalError
-from unvanish.records import Finding, Severity, Trace, Verdict, Where
+from unvanish.records import Finding, Severity, StepGradient, Trace, Verdict, Where
 
 HEALTHY = stack(3, "relu", math.sqrt(2))
 
@@ -67,6 +67,21 @@ def test_a_leader_is_as_grave_as_what_it_leads() -> None:
 def test_followers_of_followers_hang_under_the_top() -> None:
     chain = (found("DU101", explains=("VG101",)), found("VG101", explains=("VG103",)))
     assert arranged(*chain, found("VG103"))[0] == ("DU101", "error", ("VG101", "VG103"))
+
+
+def test_of_two_models_the_one_whose_finding_explains_others_gives_the_verdict() -> None:
+    def taking(step: int, left: float) -> Trace:
+        taken = StepGradient(0.0, 0.5, -math.inf if step == 0 else left)
+        blown = stack(5, "relu", 8.0 if step > 4 else math.sqrt(2))
+        return replace(blown.trace(step), taken=taken)
+
+    rising = [2.0] * 30 + [2.0 * 1.5**i for i in range(40)]
+    culprit = a_model([taking(step, 0.5) for step in (0, 1, 2, 32, 64)], rising, name="head")
+    net = Net().linear("in").linear("out").loss()
+    forgets = [net.trace(step, recurrences=(over_time(-1.0, 8),)) for step in (32, 64)]
+    judged = diagnose(a_run(a_model(forgets, rising, name="cell"), culprit))
+    assert judged.findings[0].code == "UR102"
+    assert judged.verdict == "update-size"
 
 
 def test_two_that_claim_each_other_have_one_leader() -> None:

@@ -156,6 +156,18 @@ def test_growth_over_time() -> None:
     assert judge([recurrent(0.02, 50)], stuck()).verdict == "healthy"
 
 
+def test_growth_over_time_is_judged_by_the_optimiser_where_the_loss_falls() -> None:
+    traces = [recurrent(0.06, 50)] * 2  # 2.9 decades: clear, but Adam copes with half as much more
+    assert codes(judge(traces, falling())) == ["EG102"]
+    assert judge(traces, falling(), optimizer=ADAM).verdict == "healthy"
+    assert codes(judge(traces, stuck(), optimizer=ADAM)) == ["EG102"]
+
+
+def test_a_net_that_has_converged_is_not_judged_over_time() -> None:
+    late = [replace(recurrent(0.06, 50), step=step, loss=0.01) for step in (64, 128)]
+    assert judge([recurrent(0.0, 50), *late], falling(200)).verdict == "healthy"
+
+
 def test_what_comes_later_hangs_under_what_came_first() -> None:
     growing = wide(8.0)
     dying = stack(20, "tanh", 0.1).trace(step=8)

@@ -256,6 +256,23 @@ def test_only_both_together_and_only_when_training_does_not_work(
     assert judge(traces, losses).verdict == "healthy"
 
 
+def test_collapse_leads_a_vanishing_that_only_counts_because_training_is_stuck() -> None:
+    def shrinking(weight: float, step: int) -> Trace:
+        net = Net().linear("0", weight, sample_correlation=0.5, participation=9.0)
+        for i in (1, 3, 5):
+            net.tanh(str(i), sample_correlation=0.9998, participation=1.2)
+            net.linear(str(i + 1), weight, sample_correlation=0.9998, participation=1.2)
+        net.tanh("7").linear("8", weight, sample_correlation=0.9, participation=8.4)
+        return net.loss().trace(step)
+
+    found = judge([shrinking(0.4, step) for step in (0, 1)], stuck())  # 1.8 decades
+    assert (found.verdict, codes(found)[0]) == ("forward-collapse", "FS101")
+    assert "VG103" in finding(found, "FS101").explains
+    found = judge([shrinking(0.1, step) for step in (0, 1)], stuck())  # 4.2 decades: clear
+    assert (found.verdict, codes(found)[0]) == ("vanishing", "VG103")
+    assert "FS101" in finding(found, "VG103").explains
+
+
 @pytest.mark.parametrize(("off_from", "leader"), [(0, "DU101"), (8, "FS101")])
 def test_of_a_collapse_and_units_that_are_off_the_first_seen_leads(
     off_from: int, leader: str

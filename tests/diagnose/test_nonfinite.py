@@ -78,6 +78,17 @@ def test_an_infinity_in_a_linear_layer_is_an_overflow() -> None:
     assert "outgrew" in usual_cause(fault, SGD, scaled=False).why
 
 
+def test_what_overflows_only_later_was_driven_there_by_training() -> None:
+    fault = NonFinite("forward", "AddmmBackward0", "2", 0, "inf", "input in [0, 1e+28]")
+    late = replace(broken(step=30), nonfinite=fault)
+    found = finding(judge([HEALTHY.trace(0), late], [1.3, 1.2, math.inf]), "NF101")
+    assert "at step 30 (input in [0, 1e+28]). It was finite at first" in found.title
+    assert "learning rate" in found.remedy
+    at_once = finding(judge([replace(late, step=0)], [math.inf] * 3), "NF101")
+    assert "outgrew" in at_once.title
+    assert "inputs to unit variance" in at_once.remedy
+
+
 def test_the_optimisers_own_nan() -> None:
     fault = NonFinite("parameters", "Adam.step", "0", 0, "nan")
     cause = usual_cause(fault, ADAM, scaled=False)

@@ -38,12 +38,30 @@ def test_a_relu_is_not_to_blame_for_its_nature() -> None:
     assert trunk.blame["weight"] == pytest.approx(expected)
 
 
-def test_pools_constants_and_learnt_scales_are_left_out() -> None:
+def test_pools_fixed_maps_dropout_and_learnt_scales_are_left_out() -> None:
     net = Net().linear("0").relu("1")
     net.add("2", "MulBackward0", "weight", -5.0)  # LayerScale
-    net.add("3", "MeanBackward1", "pool", -1.0).add("4", "MulBackward0", "scale", -3.0)
-    trunk = trunk_of(net.linear("5").loss().trace())
+    net.add("3", "MeanBackward1", "pool", -1.0).add("4", "MmBackward0", "scale", -3.0)
+    net.add("5", "MulBackward0", "scale", 0.15)  # a mask of dropout
+    net.add("6", "MulBackward0", "scale", 0.5, type="Dropout")
+    trunk = trunk_of(net.linear("7").loss().trace())
     assert trunk.ratio == pytest.approx(math.log10(math.sqrt(0.5)))
+
+
+def test_constants_count_between_the_layers_and_not_at_the_output() -> None:
+    net = Net().linear("0").tanh("1", 1.0)
+    net.add("2", "MulBackward0", "scale", -0.7).linear("3").tanh("4", 1.0).linear("5")
+    net.add("6", "DivBackward0", "scale", -2.0)  # a temperature
+    trunk = trunk_of(net.loss().trace())
+    assert trunk.ratio == pytest.approx(-0.7)
+    assert trunk.blame["scale"] == pytest.approx(-0.7)
+
+
+def test_a_constant_before_a_norm_is_judged_with_it() -> None:
+    net = Net().linear("0").relu("r").linear("1", 0.02)
+    net.add("2", "MulBackward0", "scale", -1.0).norm("n", 500.0).linear("3").loss()
+    trunk = trunk_of(net.trace())
+    assert [item.part for item in trunk.edges] == ["weight", "norm", "norm", "norm", "off"]
 
 
 @pytest.mark.parametrize("op", ["SigmoidBackward0", "SoftmaxBackward0"])

@@ -11,15 +11,17 @@ from tests.diagnose.builders import (
     ADAM,
     SGD,
     Net,
+    a_parameter,
     codes,
     evidence,
     falling,
     finding,
     judge,
+    over_time,
     stack,
     stuck,
 )
-from unvanish.records import CustomBackward, OptimizerFacts, StepGradient, Trace
+from unvanish.records import CustomBackward, OptimizerFacts, ParameterSignal, StepGradient, Trace
 
 HEALTHY = stack(5, "relu", math.sqrt(2))
 
@@ -119,3 +121,92 @@ def test_a_wrong_backward_explains_the_profile() -> None:
     found = judge([replace(net.trace(step), custom=(one,)) for step in (0, 1)], stuck())
     assert codes(found)[0] == "UR105"
     assert finding(found, "UR105").explains == ("VG106",)
+
+
+def test_adding_up_leads_what_it_does_to_a_recurrence() -> None:
+    calm, dying = (over_time(rate, 8, last=0.0) for rate in (0.0, -1.0))
+    traces = [
+        replace(taking(0.0, 0.3, -math.inf if step == 0 else 0.5, step), recurrences=(calm,))
+        for step in (0, 1, 2)
+    ]
+    traces += [replace(taking(0.0, 1.0, 0.9, step), recurrences=(dying,)) for step in (32, 64)]
+    found = judge(traces, [2.0] * 30 + [2.0 * 1.5**i for i in range(40)])
+    assert codes(found)[0] == "UR102"
+    assert "VG104" in finding(found, "UR102").explains
+
+
+# --- UR106: steps too short to get anywhere ------------------------------------------------------
+
+
+def short(length: float, step: int, gradient: float = 0.3, taken: float | None = None) -> Trace:
+    """A step of `length` (share of the weights, whose norm is 10) along a plain gradient."""
+    kept = gradient if taken is None else taken
+    promised = -length * 10 * kept
+    weight = ParameterSignal("0.weight", math.log10(gradient), 1.0)
+    ratio = math.log10(length) if length else -math.inf
+    return HEALTHY.trace(
+        step,
+        parameters=(replace(weight, update_ratio_log10=ratio),),
+        taken=StepGradient(math.log10(gradient), math.log10(kept), -math.inf, promised),
+    )
+
+
+STEPS = (0, 1, 2, 4, 8, 16, 32, 64, 100)
+
+
+def run_of(*lengths: float, count: int = 120, **more: object) -> list[Trace]:
+    """Traces at the usual steps; the last length holds on."""
+    padded = [*lengths, *[lengths[-1]] * (len(STEPS) - len(lengths))]
+    return [short(length, step, **more) for length, step in zip(padded, STEPS, strict=True)]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("traces", "losses", "fires"),
+    [
+        (run_of(1e-6), stuck(120), True),
+        (run_of(1e-3), stuck(120), False),  # usual steps: the cause lies elsewhere
+        (run_of(1e-6), falling(120), False),
+        (run_of(1e-6, gradient=1e-5), stuck(120), False),  # converged: no step promises anything
+        (run_of(*(1e-7 * 4**i for i in range(9))), stuck(120), False),  # a warm-up
+        (run_of(1e-3, 1e-3, 1e-4, 1e-5, 1e-6), stuck(120), True),  # decays too early
+        (run_of(*[1e-3] * 8, 1e-6), stuck(120), False),  # decays late
+    ],
+)
+def test_steps_that_promise_nothing(traces: list[Trace], losses: list[float], fires: bool) -> None:
+    found = judge(traces, losses, optimizer=ADAM)
+    assert ("UR106" in codes(found)) == fires
+    assert found.verdict == ("update-size" if fires else "healthy")
+
+
+PLAIN = OptimizerFacts("SGD", (3e-5,), rescales=False)  # 3e-5 x 0.3 = 1e-6 x 10
+
+
+@pytest.mark.parametrize(
+    ("traces", "optimizer", "words"),
+    [
+        (run_of(1e-6), PLAIN, "learning rate"),
+        (run_of(1e-6), replace(PLAIN, lr=(1e-3,)), "float32"),
+        (run_of(1e-6, taken=0.003), PLAIN, "clipping"),
+        (run_of(1e-6), replace(ADAM, eps=1.0), "eps"),
+        (run_of(1e-3, 1e-3, 1e-5, 1e-6), ADAM, "scheduler"),
+    ],
+)
+def test_what_makes_steps_short(traces: list[Trace], optimizer: OptimizerFacts, words: str) -> None:
+    found = judge(traces, stuck(120), optimizer=optimizer, parameters=[a_parameter("0.weight")])
+    assert words in finding(found, "UR106").remedy
+
+
+# --- UR107: an optimiser that never steps --------------------------------------------------------
+
+
+def test_an_optimiser_that_never_steps() -> None:
+    idle = replace(ADAM, stepped=False)
+    found = judge([HEALTHY.trace()], stuck(), optimizer=idle)
+    assert (found.verdict, codes(found)) == ("update-size", ["UR107"])
+    assert "Adam never steps: 60 backward passes" in finding(found, "UR107").title
+
+
+def test_a_few_backward_passes_without_a_step_may_be_micro_batches() -> None:
+    idle = replace(ADAM, stepped=False)
+    assert judge([HEALTHY.trace()], [2.3] * 20, optimizer=idle).verdict == "healthy"
+    assert judge([HEALTHY.trace()], stuck(), optimizer=ADAM).verdict == "healthy"

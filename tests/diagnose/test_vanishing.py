@@ -309,3 +309,28 @@ def test_a_short_side_path_is_not_judged() -> None:
     good = stack(3, "relu", math.sqrt(2))
     side = Net().linear("time").add("gate", "MulBackward0", "gate", -4.0).linear("mix", 1.0).loss()
     assert judge([good.trace(paths=(side.path(),))], stuck()).verdict == "healthy"
+
+
+# --- constants between the layers ----------------------------------------------------------------
+
+
+def scaled(weight: float, constant: float, depth: int = 8) -> Trace:
+    net = Net().linear("0", weight)
+    for i in range(depth):
+        net.tanh(f"t{i}", 0.98).add(f"t{i}", "MulBackward0", "scale", math.log10(constant))
+        net.linear(f"l{i}", weight)
+    return net.loss().trace()
+
+
+def test_constants_that_shrink_the_signal_are_to_blame() -> None:
+    found = judge([scaled(1.0, 0.2)] * 2, stuck())
+    leader = finding(found, "VG106")
+    assert (found.verdict, leader.factor) == ("vanishing", "scale")
+    assert "constant factors" in leader.title
+    assert "constant" in leader.remedy
+
+
+@pytest.mark.parametrize(("weight", "constant"), [(1 / 30, 30.0), (11.0, 1 / 11)])
+def test_weights_made_for_a_constant_are_judged_with_it(weight: float, constant: float) -> None:
+    # SIREN's sin(30 W x), and the neural-tangent parametrisation W x / sqrt(n)
+    assert judge([scaled(weight, constant)] * 2, falling()).verdict == "healthy"

@@ -72,6 +72,19 @@ class StraightThrough(Function):
         return gradient
 
 
+class Spike(Function):
+    """A step function in single precision, with a surrogate for its slope."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return (x > 0).float()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return gradient / (1 + 2 * ctx.saved_tensors[0].abs()) ** 2
+
+
 class Reversal(Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -106,11 +119,11 @@ class Smuggled(Function):
         return gradient, torch.ones(())
 
 
-def trial(function: type[Function], *more: Tensor) -> Any:
+def trial(function: type[Function], *more: Tensor, samples: int = 16) -> Any:
     torch.manual_seed(0)
     log = FunctionLog()
     with recording_functions(log):
-        function.apply(torch.randn(16, 8, requires_grad=True), *more)
+        function.apply(torch.randn(samples, 8, requires_grad=True), *more)
     (found,) = try_out(list(log.calls.values()))
     return found
 
@@ -134,11 +147,28 @@ def test_one_that_is_a_third_is_two_thirds_off() -> None:
     assert trial(Third).error == pytest.approx(2 / 3, abs=1e-6)
 
 
-@pytest.mark.parametrize("function", [StraightThrough, Reversal, Noise])
+@pytest.mark.parametrize("function", [StraightThrough, Spike, Reversal, Noise])
 def test_wrong_on_purpose_is_not_compared(function: type[Function]) -> None:
     found = trial(function)
     assert found.error is None
     assert not found.ignores_gradient
+
+
+def test_a_step_function_that_some_samples_cross_is_not_compared() -> None:
+    assert trial(Spike, samples=4096).error is None
+
+
+def test_a_wrong_slope_in_single_precision_is_found() -> None:
+    class HalfInSingle(Third):
+        @staticmethod
+        def forward(ctx: Any, x: Tensor) -> Tensor:
+            return x.float().tanh()
+
+        @staticmethod
+        def backward(ctx: Any, gradient: Tensor) -> Tensor:
+            return gradient * 3
+
+    assert trial(HalfInSingle, samples=4096).error > 0.4
 
 
 def test_a_loss_that_rides_along_is_no_fault() -> None:

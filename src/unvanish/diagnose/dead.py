@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from unvanish.diagnose.trunk import is_rectifier
 from unvanish.diagnose.view import TraceView, View
-from unvanish.records import LayerSignal
+from unvanish.records import INPUT_BINS, LayerSignal
 
 _LOOKS = 3  # the last traces, in all of which a unit's layer must look dead
 
@@ -46,7 +46,7 @@ def dead_layers(view: View) -> list[DeadLayer]:
         share = min(look[key][1] for look in looks[-_LOOKS:] if key in look)
         # The units are not known where no gradient arrives any more.
         units = next((look[key][0].units for look in looks if key in look), None)
-        if _beyond_chance(view, row, units, share):
+        if _beyond_chance(view, row, units, share, traces[-1].trace.batch_size):
             since = _since(looks, key, share)
             whole = share >= view.limit("dead-mostly")
             layer = DeadLayer(row, share, units, whole, traces[since].step, since == 0)
@@ -78,10 +78,12 @@ def _shares(trace: TraceView) -> Iterator[tuple[_Key, tuple[LayerSignal, float]]
     """The dead share of each rectifier: by its slopes, or by an output that is 0 throughout.
 
     Not where it is fed nothing but zeros, behind a layer whose weights are not zero: that is a
-    victim, or sits in a branch that starts at zero by design.
+    victim, or sits in a branch that starts at zero by design. A rectifier that is a function has no
+    output in view, but its inputs are: all below 0.
     """
     counts: Counter[tuple[str, int, str | None]] = Counter()
     fed_zeros = False
+    shut = _shut(trace)
     for row in trace.trace.layers:
         if row.weight_log10 is not None:
             fed_zeros = row.forward_rms == 0 and math.isfinite(row.weight_log10)
@@ -92,12 +94,26 @@ def _shares(trace: TraceView) -> Iterator[tuple[_Key, tuple[LayerSignal, float]]
         counts[place] += 1
         if row.dead_share is not None:
             yield key, (row, row.dead_share)
-        elif row.forward_rms == 0 and not fed_zeros:
+        elif (row.forward_rms == 0 and not fed_zeros) or key in shut:
             yield key, (row, 1.0)
 
 
-def _beyond_chance(view: View, row: LayerSignal, units: int | None, share: float) -> bool:
-    samples = view.traces[-1].trace.batch_size
+def _shut(trace: TraceView) -> set[_Key]:
+    """Functional ops whose input was below 0 in every entry seen."""
+    rows = Counter((row.module, row.call, row.op) for row in trace.trace.layers)
+    seen: Counter[tuple[str, int, str | None]] = Counter()
+    shut: set[_Key] = set()
+    for one in trace.trace.inputs:
+        place = (one.module, one.call, one.op)
+        if one.first + len(one.counts) <= INPUT_BINS // 2:
+            shut.add((*place, seen[place]))
+        seen[place] += 1
+    return {key for key in shut if seen[key[:3]] == rows[key[:3]]}  # else: not told apart
+
+
+def _beyond_chance(
+    view: View, row: LayerSignal, units: int | None, share: float, samples: int | None
+) -> bool:
     if share == 1 or units is None:
         return True
     dead = round(share * units)

@@ -148,6 +148,5 @@ def _key(each: Finding) -> tuple[int, bool, int]:
     return _RANK[each.severity], not each.explains, _ORDER.index(each.verdict)
 
 
-def _gravity(findings: Sequence[Finding]) -> tuple[int, int]:
-    first = findings[0] if findings else None
-    return (_RANK[first.severity], _ORDER.index(first.verdict)) if first else (3, 0)
+def _gravity(findings: Sequence[Finding]) -> tuple[int, bool, int]:
+    return _key(findings[0]) if findings else (3, True, 0)

@@ -18,8 +18,14 @@ class Cause:
     remedy: str
 
 
-def usual_cause(fault: NonFinite, optimizer: OptimizerFacts | None, scaled: bool) -> Cause:
-    """Return the cause in words; `scaled` says that the gradients carried a loss scale."""
+def usual_cause(
+    fault: NonFinite, optimizer: OptimizerFacts | None, scaled: bool, grown: bool = False
+) -> Cause:
+    """Return the cause in words.
+
+    `scaled` says that the gradients carried a loss scale, `grown` that all was finite at the first
+    steps: then neither the data's scale nor the initial weights are to blame.
+    """
     if fault.direction == "parameters":
         return _of_the_step(optimizer)
     name = fault.op.partition("Backward")[0].rpartition("::")[2]
@@ -30,6 +36,8 @@ def usual_cause(fault: NonFinite, optimizer: OptimizerFacts | None, scaled: bool
         )
     if fault.direction == "backward" and " into " in fault.detail and name in _SINGULAR:
         return _where()
+    if grown and fault.kind == "inf" and name in _LINEAR | _PASSING | {"MseLoss", "L1Loss"}:
+        return _grown()
     for names, forward, backward in _causes(fault):
         if name in names:
             cause = forward if fault.direction == "forward" else backward
@@ -202,6 +210,13 @@ def _linear_forward(fault: NonFinite) -> Cause:
     return Cause(
         _("Its sums outgrew the number format: weights or inputs are too large."),
         _("Scale the inputs to unit variance and the weights to fan-in, or use bfloat16."),
+    )
+
+
+def _grown() -> Cause:
+    return Cause(
+        _("It was finite at first: training has driven the weights out of the number format."),
+        _("Lower the learning rate or warm it up, and clip the gradient; in float16 use bfloat16."),
     )
 
 

@@ -27,6 +27,7 @@ def part_name(part: Part, activation: str | None = None) -> str:
         "attention": _("attention"),
         "gate": _("gates"),
         "merge": _("sums of branches"),
+        "scale": _("constant factors"),
         "opaque": _("fused ops"),
     }
     return names.get(part, part)

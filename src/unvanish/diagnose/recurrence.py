@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass
 
 from unvanish.diagnose.phrases import linear, place
-from unvanish.diagnose.sickness import Direction
+from unvanish.diagnose.sickness import Direction, grade
 from unvanish.diagnose.trunk import TrunkEdge
 from unvanish.diagnose.trunk_findings import later_nonfinite
 from unvanish.diagnose.view import TraceView, View
@@ -20,6 +20,7 @@ from unvanish.records import Evidence, Finding, Recurrence, Severity, Where
 from unvanish.words import times
 
 _GATED = ("lstm", "gru")
+_LEFT = 0.1  # share of the starting loss, below which a training that works has converged
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,8 @@ def recurrence_finding(view: View, direction: Direction, code: str, remedy: str)
     found: list[tuple[float, TraceView, OverTime]] = []
     looks = 0
     for trace in view.traces:
+        if _has_converged(view, trace):
+            continue
         changes = [item for each in trace.trace.recurrences if (item := over_time(each))]
         looks += bool(changes)
         worst = max(changes, key=lambda item: sign * item.decades, default=None)
@@ -92,9 +95,19 @@ def recurrence_finding(view: View, direction: Direction, code: str, remedy: str)
             remedy=remedy,
             model=view.model.name,
             step=first,
-            explains=("UR101", "EG106", *later_nonfinite(view, direction, first)),
+            explains=("UR101", "UR106", "EG106", *later_nonfinite(view, direction, first)),
         )
     ]
+
+
+def _has_converged(view: View, trace: TraceView) -> bool:
+    """Whether little of the loss is left in a training that works.
+
+    Then a few samples carry the gradient, and those may end early: their last time steps say
+    nothing of the weights.
+    """
+    start = view.training.start
+    return view.training.works and start is not None and trace.trace.loss < _LEFT * start
 
 
 def _grade(decades: float, direction: Direction, view: View, *, gated: bool) -> Severity:
@@ -106,9 +119,10 @@ def _grade(decades: float, direction: Direction, view: View, *, gated: bool) -> 
     """
     if view.training.not_working:
         return "error"
+    if direction == "exploding" and view.training.state == "falling":
+        return "info" if grade(decades, direction, view) == "info" else "warning"
     if direction == "exploding":
-        hopeless = decades >= view.limit("exploding-hopeless")
-        return "error" if hopeless and view.training.state == "too-short" else "warning"
+        return "error" if decades >= view.limit("exploding-hopeless") else "warning"
     return "info" if gated or view.training.state == "falling" else "warning"
 
 

@@ -32,6 +32,7 @@ CODES: dict[Direction, dict[Part, str]] = {
         "attention": "VG106",
         "gate": "VG106",
         "merge": "VG106",
+        "scale": "VG106",
         "opaque": "VG106",
     },
     "exploding": {
@@ -43,6 +44,7 @@ CODES: dict[Direction, dict[Part, str]] = {
         "off": "EG105",
         "attention": "EG105",
         "gate": "EG105",
+        "scale": "EG105",
         "opaque": "EG105",
     },
 }
@@ -90,6 +92,15 @@ class Sickness:
         """Return the mean gain of such ops that would keep the signal, in decades."""
         reference = self.trunk.gains[part] - self.trunk.blame[part]
         return reference / max(1, len(self.trunk.of(part)))
+
+
+def middling(view: View, sick: Sickness) -> bool:
+    """Whether `sick` counts only because training is stuck: by itself it is not clear.
+
+    Then whatever stops training by itself (a dead layer, samples that have become one) is nearer
+    to the root of the trouble.
+    """
+    return sick.decades < view.limit(f"{sick.direction}-clear")
 
 
 def later_codes(view: View, step: int) -> list[str]:

@@ -275,6 +275,22 @@ _TABLE = (
         "Healthy nets measured at most 200. Inputs of 10,000 diverge under SGD at 1e-4.",
     ),
     Threshold(
+        "alike-cosine",
+        0.9999,
+        "",
+        "Mean cosine between samples from which a first layer gives the same output for all.",
+        "At this cosine what differs is 1 percent of the output. Digits of 0 to 1 stand at 0.68;"
+        " divided by 255 once more they stand at 0.99993, and SGD no longer trains on them.",
+    ),
+    Threshold(
+        "tiny-input",
+        -1.0,
+        "log10",
+        "Norm of an input, read off the gradients of weights and bias, up to which it is tiny.",
+        "Standardised inputs have the root of their length. Digits of 0 to 1 measured 4.8, divided"
+        " by 255 once more 0.039.",
+    ),
+    Threshold(
         "update-large",
         0.0,
         "log10",
@@ -287,6 +303,23 @@ _TABLE = (
         "log10",
         "Size of a step against the weights, largest over layers, that is too small.",
         "float32 resolves 6e-8; fine-tuning moves by 1e-4, and trains.",
+    ),
+    Threshold(
+        "promised-least",
+        0.01,
+        "share of the starting loss",
+        "What all steps promise to take off the loss, up to which they are too short.",
+        "Stuck runs with steps too short (by learning rate, clipping, eps or rounding) measured"
+        " 1e-6 to 2e-3; of 100 runs stuck for other reasons nine lay below this number, and most"
+        " above 0.03.",
+    ),
+    Threshold(
+        "promised-usual",
+        0.03,
+        "share of the starting loss",
+        "What steps of a thousandth of the weights must promise, for the gradient to be alive.",
+        "The same runs measured 0.09 to 5; a net that has converged, or whose gradient vanishes,"
+        " promises nothing however long the steps are.",
     ),
     Threshold(
         "lr-small",

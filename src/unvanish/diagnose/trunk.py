@@ -4,13 +4,16 @@ A verdict rests on the *ratio* of the level at the far end to the level at the n
 From it are left out, although the path lists them:
 
 - what belongs to the loss (verdicts start at the network's output);
-- pools and constants, which are shown and never blamed;
+- pools, fixed linear maps and dropout, which are shown and never blamed;
 - the squashing at the output (sigmoid, softmax, tanh behind the last layer): it belongs with the
   loss, whose own slope often undoes it (cross-entropy); the rules of the loss head judge it;
 - an element-wise learnt scale (LayerScale and its kin): 1e-5 there is a design, not a fault;
 - weights, norms and gates that an earlier step found at exactly zero (zero-initialised branches
   and heads): they grow from there;
 - a normalisation right behind the source: it divides by a scale that nothing else refers to.
+
+Constants between the layers count: a weight may be made for one (SIREN's sin(30 W x), the
+1/sqrt(n) of the neural-tangent parametrisation), and then the two only make sense together.
 
 A weight directly followed by a normalisation is judged jointly with it: multiplying that weight by
 a constant changes neither the output nor the product of the two gains, only how it is shared out.
@@ -37,6 +40,7 @@ Part = Literal[
     "attention",
     "gate",
     "merge",
+    "scale",  # multiplication by a constant, between the layers
     "opaque",
     "shown",  # listed, never blamed
 ]
@@ -47,6 +51,7 @@ _RECTIFIERS = ("relu", "leaky", "prelu", "rrelu", "threshold")
 _ELEMENTWISE = ("mul", "div")
 _STEP_FUNCTIONS = ("Round", "Sign", "Sgn", "Floor", "Ceil", "Trunc", "Heaviside")
 _HEAD = ("loss", "slope", "attention", "pool", "scale")
+_DROPOUT = 0.16  # decades that dropout adds at most as long as it keeps half: 0.15
 _NEGLIGIBLE = 1e-6  # decades: a merge term that only rounding made
 UNDERFLOW = -30.0  # level below which an exact zero in float32 may be underflow
 
@@ -176,7 +181,7 @@ class Trunk:
     @cached_property
     def blame(self) -> Mapping[Part, float]:
         """Decades by part: gains minus their references, and the merge terms."""
-        return self._sums(lambda edge: edge.blame_log10)
+        return self._sums(_blame)
 
     @cached_property
     def gains(self) -> Mapping[Part, float]:
@@ -204,7 +209,12 @@ class Trunk:
 
 def part_blame(item: TrunkEdge, part: Part) -> float:
     """Return the decades that one edge adds to `part`."""
-    return _merge(item.edge) if part == "merge" else item.edge.blame_log10
+    return _merge(item.edge) if part == "merge" else _blame(item.edge)
+
+
+def _blame(edge: PathEdge) -> float:
+    """The decades beyond what is in the nature of a factor; a constant has none."""
+    return edge.gain_log10 if edge.factor == "scale" else edge.blame_log10
 
 
 def is_rectifier(layer: LayerSignal | None, op: str | None) -> bool:
@@ -273,7 +283,7 @@ def _parts(
 ) -> list[Part]:
     parts = [_part(edge, rows.get(id(edge)), saturated) for edge in edges]
     for i in range(head_length(edges)):
-        if parts[i] in ("slope", "saturation", "attention"):
+        if parts[i] in ("slope", "saturation", "attention", "scale"):
             parts[i] = "shown"
     for i, edge in enumerate(edges):
         if (edge.module, edge.op) in born_zero and _live(edge.gain_log10):
@@ -285,8 +295,10 @@ def _parts(
 
 
 def _part(edge: PathEdge, layer: LayerSignal | None, saturated: float) -> Part:
-    if edge.factor == "loss" or edge.factor == "pool" or edge.factor == "scale":
+    if edge.factor == "loss" or edge.factor == "pool":
         return "shown"
+    if edge.factor == "scale":
+        return "scale" if _is_constant(edge, layer) else "shown"
     if edge.factor == "weight" and edge.op.lower().startswith(_ELEMENTWISE):
         return "shown"
     if is_step_function(edge):
@@ -300,6 +312,13 @@ def _part(edge: PathEdge, layer: LayerSignal | None, saturated: float) -> Part:
     return "slope"
 
 
+def _is_constant(edge: PathEdge, layer: LayerSignal | None) -> bool:
+    """Whether an edge multiplies by a constant; a fixed linear map and dropout do not."""
+    if not edge.op.lower().startswith(_ELEMENTWISE) or 0 < edge.gain_log10 <= _DROPOUT:
+        return False
+    return layer is None or "dropout" not in layer.type.lower()
+
+
 def flat_share(layer: LayerSignal) -> float:
     """Share of unit-sample pairs in the flat ends of a smooth activation (0 when unknown).
 
@@ -309,14 +328,15 @@ def flat_share(layer: LayerSignal) -> float:
 
 
 def _join_norms(edges: Sequence[PathEdge], parts: list[Part]) -> None:
-    """Count a weight that a normalisation follows directly as that normalisation's."""
-    for i, part in enumerate(parts):
+    """Count a weight, and constants, that a normalisation follows directly as its own."""
+    for i, part in enumerate(list(parts)):
         if part != "norm":
             continue
         for j in range(i, len(parts)):
-            if j > i and parts[j] == "weight":
+            passed = j == i or parts[j] in ("shown", "scale")
+            if j > i and parts[j] in ("weight", "scale"):
                 parts[j] = "norm"
-            if (j > i and parts[j] != "shown") or abs(_merge(edges[j])) > _NEGLIGIBLE:
+            if not passed or abs(_merge(edges[j])) > _NEGLIGIBLE:
                 break
 
 

@@ -6,7 +6,7 @@ import math
 
 from unvanish.diagnose.dead import dead_layers
 from unvanish.diagnose.phrases import linear, part_name, place
-from unvanish.diagnose.sickness import CODES, Direction, Sickness
+from unvanish.diagnose.sickness import CODES, Direction, Sickness, middling
 from unvanish.diagnose.trunk import Part, TrunkEdge, flat_share, is_rectifier
 from unvanish.diagnose.view import View
 from unvanish.i18n import _
@@ -38,11 +38,10 @@ def trunk_finding(
     after = view.exploding if direction == "vanishing" else view.vanishing
     if after is not None and after.first_step > sick.first_step:
         others += CODES[opposite].values()
-    # Steps follow from the gradients, and weights change the signal in both directions; where they
-    # are too small, samples collapse as well.
-    others += ["UR101", "FS103"]
-    small = ["FS101", "FS104"]
-    others += small if direction == "vanishing" else ["EG106", *_wreckage(view, sick)]
+    # Steps follow from the gradients, and weights change the signal in both directions.
+    others += ["UR101", "UR106", "FS103", *(_consequences(view, sick) if leads else ())]
+    if direction == "vanishing" and middling(view, sick) and _dead_end(view):
+        others = [each for each in others if each != "DU101"]
     factor: Factor = _FACTORS.get(part, part)  # type: ignore[arg-type]  # "shown" has no rule
     return [
         Finding(
@@ -60,6 +59,18 @@ def trunk_finding(
             explains=tuple(dict.fromkeys(others)) if leads else (),
         )
     ]
+
+
+def _consequences(view: View, sick: Sickness) -> list[str]:
+    if sick.direction == "exploding":
+        return ["EG106", *_wreckage(view, sick)]
+    # Where weights are too small, samples collapse as well; of units off, what came first leads.
+    return ["FS104"] if middling(view, sick) and sick.leader != "off" else ["FS104", "FS101"]
+
+
+def _dead_end(view: View) -> bool:
+    """Whether a layer on the trunk is dead from end to end, which stops training by itself."""
+    return any(layer.share == 1 and layer.row.on_main_path for layer in dead_layers(view))
 
 
 def _wreckage(view: View, sick: Sickness) -> list[str]:

@@ -135,22 +135,42 @@ def _error(
             i: torch.randn(arguments[i].shape, generator=generator).to(arguments[i]) for i in used
         }
         steps = {i: share * _size(arguments[i]) * direction for i, direction in directions.items()}
+        change = _change(call, arguments, steps)
+        if not bool(change.isfinite().all()) or _jumps(call, arguments, steps, change):
+            return None
         slope = sum(
             float((gradient.double() * steps[i].double()).sum())
             for i, gradient in zip(places, gradients, strict=True)
             if gradient is not None
         )
-        ends = [
-            _run(call, [_moved(item, steps.get(i), sign) for i, item in enumerate(arguments)], [])
-            for sign in (1.0, -1.0)
-        ]
-        change = (ends[0].double() - ends[1].double()) / 2
-        if not bool(change.isfinite().all()) or not bool(torch.count_nonzero(change)):
-            return None  # straight pieces of slope 0: a step function
         given.append(slope)
         measured.append(float((change * cotangent.double()).sum()))
     apart = math.dist(given, measured) / math.hypot(*measured) if any(measured) else math.nan
     return apart if math.isfinite(apart) else None
+
+
+def _change(
+    call: FunctionCall, arguments: Sequence[Any], steps: dict[int, Tensor], share: float = 1.0
+) -> Tensor:
+    """Return half of what the output changes by between both ends of `share` of the steps."""
+    ends = [
+        _run(call, [_moved(item, steps.get(i), sign) for i, item in enumerate(arguments)], [])
+        for sign in (share, -share)
+    ]
+    return (ends[0].double() - ends[1].double()) / 2
+
+
+def _jumps(
+    call: FunctionCall, arguments: Sequence[Any], steps: dict[int, Tensor], change: Tensor
+) -> bool:
+    """Whether the forward is a step function: it does not change, or by as much for less.
+
+    Of a smooth function an eighth of the step changes every entry by about an eighth; a step
+    function jumps in fewer entries, but there as far (or nowhere).
+    """
+    far = float(change.abs().amax())
+    near = float(_change(call, arguments, steps, share=1 / 8).abs().amax())
+    return far == 0 or near == 0 or near > far / 2
 
 
 def _by_design(arguments: Sequence[Any], places: Sequence[int], output: Tensor) -> bool:

@@ -102,6 +102,17 @@ class NameBook:
                 found.setdefault(id(parameter), (full, module))
         return found
 
+    def owner_of(self, parameter: int) -> nn.Module | None:
+        """Return the module, of those seen, that holds the parameter of this id."""
+        return next(
+            (
+                module
+                for module in list(self._places)
+                if any(id(own) == parameter for own in module._parameters.values())
+            ),
+            None,
+        )
+
     def _unregistered(self, call: ModuleCall) -> tuple[nn.Module, str]:
         holder = call.parent.module if call.parent else None
         holder = unwrapped(holder) if holder is not None else None

@@ -48,6 +48,7 @@ class ForwardFault:
         named = type(call.module).__name__ if call is not None else "?"
         self.name = name or (op.name if op is not None else named)
         self.call = call
+        self.weight = None if op is None else op.weight
         self.kind = kind
         self.detail = detail
 
@@ -157,8 +158,8 @@ def _describe(inputs: Sequence[Tensor]) -> str:
     parts = []
     for item in inputs[:2]:
         low, high = (float(bound) for bound in item.float().aminmax())
-        parts.append(f"input in [{low:.4g}, {high:.4g}]")
-    return ", ".join(parts)
+        parts.append(f"[{low:.4g}, {high:.4g}]")
+    return f"{'inputs' if len(parts) > 1 else 'input'} in {' and '.join(parts)}" if parts else ""
 
 
 def backward_fault(measured: BackwardPass, numbers: Numbers) -> tuple[Op, str] | None:

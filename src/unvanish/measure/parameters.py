@@ -21,6 +21,7 @@ class ParameterUpdate:
     group: int | None = None
     predicted_change: float | None = None  # inner product of `.grad` and what the step changed
     taken_log10: float | None = None  # norm of `.grad` when the step began; None: it had none
+    erased: bool = False  # there was no `.grad` when the step began
 
 
 class Parameters:
@@ -101,10 +102,15 @@ class Parameters:
             for key, update in updates.items()
             if update.taken_log10 is not None and key in slots
         }
-        if not taken:
-            return None
-        left = [values[slot] for key, slot in leftover.items() if key in opened_for]
         scale = math.log10(loss_scale) if loss_scale > 0 else 0.0
+        if not taken:
+            # No `.grad` may be left of what this pass gave: then the step took nothing.
+            both = [key for key in updates if key in slots]
+            if not both or not all(updates[key].erased for key in both):
+                return None
+            fresh = join_log10([values[slots[key].gradient] for key in both])
+            return StepGradient(fresh - scale, -math.inf)
+        left = [values[slot] for key, slot in leftover.items() if key in opened_for]
         return StepGradient(
             fresh_log10=join_log10([values[slots[key].gradient] for key in taken]) - scale,
             taken_log10=join_log10(list(taken.values())),

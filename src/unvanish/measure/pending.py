@@ -233,7 +233,13 @@ class PendingTrace:
     def _nonfinite(self, numbers: Numbers, names: Names) -> NonFinite | None:
         fault = self._tracer.fault
         if fault is not None:
-            return _guilty("forward", fault.name, fault.call, names, fault.kind, fault.detail)
+            guilty = _guilty("forward", fault.name, fault.call, names, fault.kind, fault.detail)
+            if guilty.module is None and fault.weight is not None:
+                # In a step that was not to be traced no call was seen, but the weight tells whose.
+                owner = names.book.owner_of(fault.weight)
+                path = None if owner is None else names.book.path_of(owner)
+                guilty = replace(guilty, module=path)
+            return guilty
         found = nonfinite.backward_fault(self._tracer.measured, numbers)
         if found is None:
             return None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -158,6 +159,7 @@ class Ledger:
     def finish(self) -> None:
         """Settle, and give passes that no step followed to a model: the script has ended."""
         self.settle()
+        unmoved = not any(one.was_followed_by_an_update() for one in traced(self._open))
         for one in [*self._open]:
             lane = next(iter(self._sites.owners(one.site)), None) or self._holder(one)
             if lane is None and one.pending is not None and not any(x.traces for x in self.lanes):
@@ -166,8 +168,18 @@ class Ledger:
             if lane is not None:
                 self._claim(lane, [one])
                 self.settle()
+        if self.steps == 0 and unmoved:
+            self._note_idle_optimizers()
         for lane in self.lanes:
             lane.history.arrive()
+
+    def _note_idle_optimizers(self) -> None:
+        """Tell the models whose optimiser never made a step."""
+        for lane in self.lanes:
+            for optimizer in self._known:
+                held = optimizers.ids_of(optimizer)
+                if lane.optimizer is None and not held.isdisjoint(lane.reached):
+                    lane.optimizer = replace(optimizers.facts_of(optimizer), stepped=False)
 
     def drop(self) -> None:
         """Forget what waits; the lanes stay."""

@@ -138,6 +138,7 @@ class Snapshot:
                 group=group,
                 predicted_change=None if dot is None else -values[dot] / 10.0**scale,
                 taken_log10=None if taken is None else values[taken] - scale,
+                erased=taken is None,
             )
             if not_finite(values[change]) and not not_finite(values[size]):
                 nonfinite.add(id(parameter))

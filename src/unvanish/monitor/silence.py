@@ -38,7 +38,10 @@ class NothingSeen:
         if self.without_graph:
             return NoSignalError(
                 _("backward was called on a loss that depends on nothing that needs a gradient"),
-                _("Look for no_grad(), detach(), frozen parameters, a model without parameters."),
+                _(
+                    "Look for no_grad(), detach(), torch.tensor(loss), frozen parameters, a model"
+                    " without parameters."
+                ),
             )
         if script_error is not None:
             return NoSignalError(

@@ -146,7 +146,7 @@ class Watcher(Shielded):
             return None
         roots = [root for root in call.roots if root.grad_fn is not None]
         if not roots:
-            self.without_graph += any(not root.requires_grad for root in call.roots)
+            self.without_graph += 1  # detached, or made anew by torch.tensor(loss)
             return None
         for root, cotangent in zip(call.roots, call.cotangents, strict=True):
             if cotangent is None and root.numel() != 1:

@@ -39,6 +39,7 @@ class OptimizerFacts:
     weight_decay: float | None = None
     momentum: float | None = None
     orphans: int = 0  # parameters that it holds, and that no watched model has or loss reaches
+    stepped: bool = True  # False: it holds this model's parameters, and never made a step
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ def label(name: str) -> str:
         "attention_entropy": _("entropy of the attention"),
         "attention_layers": _("layers of attention like it"),
         "broadcast_shape": _("shape it is broadcast to"),
+        "backward_passes": _("backward passes"),
         "cockpit_alpha": _("Cockpit's alpha"),
         "dead_layers": _("layers with dead units"),
         "dead_share": _("units that are dead"),
@@ -55,6 +56,9 @@ def label(name: str) -> str:
         "parameters_without_gradient": _("parameters without a gradient"),
         "participation_share": _("samples that take part in the backward signal"),
         "predicted_change": _("change of the loss, as the gradient predicts"),
+        "promised_fall": _("fall of the loss that the steps promise"),
+        "step_length_log10": _("size of a step over that of the weights (log₁₀)"),
+        "usual_fall": _("fall that usual steps would promise"),
         "real_change": _("change of the loss to the next step's"),
         "reduction": _("reduction of the loss"),
         "sample_correlation": _("cosine between samples"),
@@ -76,6 +80,7 @@ def label(name: str) -> str:
         "update_ratio_log10": _("update ratio (log₁₀)"),
         "update_ratio_log10_median": _("update ratio, median (log₁₀)"),
         "weight_gain": _("gain of the weights"),
+        "weight_over_bias": _("gradient of the weights over that of the bias"),
         "wrong_backwards": _("backwards that are wrong"),
     }
     if name in known:

@@ -197,14 +197,13 @@ def accounts(trace: Trace) -> list[str]:
         )
         found.append(text)
     if probe is not None and not math.isnan(probe.gain_log10):
-        text = _(
-            "Of a random signal at the output, {gain} arrives there ({low} to {high})."
-        ).format(
-            gain=words.times(probe.gain_log10),
-            low=words.times(probe.low_log10),
-            high=words.times(probe.high_log10),
+        gain, low, high = (
+            words.times(one) for one in (probe.gain_log10, probe.low_log10, probe.high_log10)
         )
-        found.append(text)
+        text = _("Of a random signal at the output, {gain} arrives there ({low} to {high}).")
+        if low == high:
+            text = _("Of a random signal at the output, {gain} arrives there.")
+        found.append(text.format(gain=gain, low=low, high=high))
     return [*found, *prediction.sentences(trace)]
 
 

@@ -83,7 +83,7 @@ def check(view: View) -> Sequence[Finding]:
             remedy=_("Look for a factor of 0 behind them; start only one of two factors at 0."),
             model=view.model.name,
             step=first,
-            explains=("VG103", "UR101"),
+            explains=("VG103", "UR101", "UR106"),
         )
     ]
 
@@ -100,7 +100,9 @@ def _step_function(view: View, cut: PathEdge) -> Finding:
         where=Where(cut.module, cut.op, cut.call, view.source(cut.module)),
         factor="slope",
         evidence=(Evidence("slope", 0.0),),
-        remedy=_("Use a straight-through estimator: x + (x.round() - x).detach()."),
+        remedy=_("Use a straight-through estimator: x + (x.{function}() - x).detach().").format(
+            function=cut.op.partition("Backward")[0].lower()
+        ),
         model=view.model.name,
         step=view.traces[0].step,
         explains=("VG101", "VG102", "DU101"),

@@ -45,11 +45,11 @@ from unvanish.diagnose.rule import Rule
 from unvanish.diagnose.trunk_findings import trunk_finding
 from unvanish.diagnose.view import View
 from unvanish.i18n import _
-from unvanish.records import Evidence, Finding, Severity, Where
+from unvanish.records import Evidence, Finding, LayerSignal, Severity, Where
 
 _EXPLAINS = (
     *("VG101", "VG102", "VG103", "VG104", "VG105", "VG106"),
-    *("FS101", "FS104", "UR101", "CG103"),
+    *("FS101", "FS104", "UR101", "UR106", "CG103"),
 )
 
 
@@ -72,8 +72,22 @@ def _severity(view: View, layer: DeadLayer) -> Severity:
     return "info" if view.training.works and not view.training.rests_high else "warning"
 
 
+def _fed_by(view: View, row: LayerSignal) -> LayerSignal | None:
+    """The layer in front of an activation that is a function, whose units those are."""
+    rows = view.traces[-1].trace.layers
+    if row.op is None:
+        return None
+    before = rows[: next((i for i, one in enumerate(rows) if one is row), 0)]
+    return next((one for one in reversed(before) if one.op is None), None)
+
+
 def _finding(view: View, layer: DeadLayer, severity: Severity, count: int) -> Finding:
-    row = layer.row
+    row, feeding = layer.row, _fed_by(view, layer.row)
+    where = place(row.module)
+    if feeding is not None:
+        where = _("the {function} behind {layer}").format(
+            function=row.type, layer=place(feeding.module)
+        )
     if layer.units is None:
         title = _("All units of {where} are off for every sample{since}{others}.")
     elif layer.alive == 0:
@@ -90,11 +104,13 @@ def _finding(view: View, layer: DeadLayer, severity: Severity, count: int) -> Fi
         title=title.format(
             dead=(layer.units or 0) - layer.alive,
             units=layer.units,
-            where=place(row.module),
+            where=where,
             since=since,
             others=others if count > 1 else "",
         ),
-        where=Where(row.module, row.op, row.call, row.source),
+        where=Where(feeding.module, row.op, feeding.call, feeding.source)
+        if feeding is not None
+        else Where(row.module, row.op, row.call, row.source),
         factor="slope",
         evidence=(
             Evidence("dead_share", layer.share, view.limit("dead-mostly")),
@@ -102,7 +118,12 @@ def _finding(view: View, layer: DeadLayer, severity: Severity, count: int) -> Fi
             Evidence("dead_layers", float(count)),
             Evidence("training", view.training.state),
         ),
-        remedy=_remedy(since_start=layer.since_start),
+        remedy=_remedy(since_start=layer.since_start)
+        if row is not view.traces[-1].trace.layers[-1]
+        else _(
+            "It is the network's output: leave it without a rectifier, so that it can take any"
+            " value."
+        ),
         model=view.model.name,
         step=layer.first_step,
         explains=_EXPLAINS,

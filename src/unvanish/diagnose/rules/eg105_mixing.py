@@ -4,7 +4,8 @@
 
 The backward signal grows toward the front, and a large share of the growth is due to neither
 weights, nor sums, nor normalisation: to activations whose slope exceeds 1 (an exponential, a power,
-a division), to attention, to products of two activations, or to an op that hides several factors.
+a division), to attention, to products of two activations, to a constant between two layers, or to
+an op that hides several factors.
 
 ## Why it matters
 
@@ -41,7 +42,7 @@ from unvanish.diagnose.view import View
 from unvanish.i18n import _
 from unvanish.records import Finding
 
-_PARTS: tuple[Part, ...] = ("slope", "saturation", "off", "attention", "gate", "opaque")
+_PARTS: tuple[Part, ...] = ("slope", "saturation", "off", "attention", "gate", "scale", "opaque")
 
 
 def check(view: View) -> Sequence[Finding]:
@@ -54,6 +55,8 @@ def check(view: View) -> Sequence[Finding]:
     if sick is None:
         return []
     part = max(_PARTS, key=lambda each: sick.parts.get(each, 0.0))
+    if part == "scale":
+        remedy = _("Leave the constant out, or make the weights behind it as much smaller.")
     return trunk_finding(view, "exploding", part, remedy)
 
 

@@ -42,6 +42,7 @@ from collections.abc import Sequence
 
 from unvanish.diagnose.phrases import place
 from unvanish.diagnose.rule import Rule
+from unvanish.diagnose.sickness import CODES, middling
 from unvanish.diagnose.view import TraceView, View
 from unvanish.i18n import _
 from unvanish.records import Evidence, Finding, LayerSignal, Where
@@ -93,9 +94,17 @@ def check(view: View) -> Sequence[Finding]:
             model=view.model.name,
             step=trace.step,
             # A unit is then on for all samples or off for all. What came first leads (`arrange`).
-            explains=("UR101", "DU101"),
+            explains=("UR101", "UR106", "DU101", *_weakened(view)),
         )
     ]
+
+
+def _weakened(view: View) -> list[str]:
+    """Codes of a signal that shrinks too little to explain by itself that training is stuck."""
+    sick = view.vanishing
+    if sick is None or not middling(view, sick):
+        return []
+    return [code for code in CODES["vanishing"].values() if code.startswith("VG")]
 
 
 def _at_output(trace: TraceView) -> float | None:

@@ -82,7 +82,7 @@ def check(view: View) -> Sequence[Finding]:
             ),
             model=view.model.name,
             step=trace.step,
-            explains=("FS101", "UR101"),
+            explains=("FS101", "UR101", "UR106"),
         )
     ]
 

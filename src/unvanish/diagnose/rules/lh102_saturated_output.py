@@ -86,7 +86,7 @@ def check(view: View) -> Sequence[Finding]:
             ),
             model=view.model.name,
             step=first.step,
-            explains=("VG101", "VG102", "UR101"),
+            explains=("VG101", "VG102", "UR101", "UR106"),
         )
     ]
 

@@ -85,7 +85,7 @@ def check(view: View) -> Sequence[Finding]:
             remedy=_('Use reduction="mean", or a learning rate as many times smaller.'),
             model=view.model.name,
             step=trace.step,
-            explains=("UR101", "UR104", "NF101", "DU101", *later_codes(view, trace.step)),
+            explains=("UR101", "UR106", "UR104", "NF101", "DU101", *later_codes(view, trace.step)),
         )
     ]
 

@@ -85,7 +85,7 @@ def check(view: View) -> Sequence[Finding]:
             ),
             model=view.model.name,
             step=first.step,
-            explains=("UR101", "UR103", "VG101", "VG102", "VG103", "LH102"),
+            explains=("UR101", "UR106", "UR103", "VG101", "VG102", "VG103", "LH102"),
         )
     ]
 

@@ -81,12 +81,14 @@ def _traced(view: View, trace: TraceView, severity: Severity) -> Finding:
                         " were finite."),
     }  # fmt: skip
     kind = _("NaN") if fault.kind == "nan" else _("an infinity")
-    cause = usual_cause(fault, view.optimizer, trace.trace.phase == "scaled")
+    grown = trace.step > view.traces[0].step
+    cause = usual_cause(fault, view.optimizer, trace.trace.phase == "scaled", grown)
     detail = f" ({fault.detail})" if fault.detail else ""
     title = titles[fault.direction].format(
         kind=kind, op=fault.op, where=place(fault.module), step=trace.step
     )
-    return _finding(view, fault, severity, f"{title} {cause.why}{detail}", cause.remedy, trace.step)
+    title = f"{title[:-1]}{detail}{title[-1]} {cause.why}"
+    return _finding(view, fault, severity, title, cause.remedy, trace.step)
 
 
 def _untraced(view: View, step: int) -> Finding:
@@ -154,7 +156,7 @@ def _finding(
         remedy=remedy,
         model=view.model.name,
         step=step,
-        explains=("UR101", "CG103", "FS103"),
+        explains=("UR101", "UR106", "CG103", "FS103"),
     )
 
 

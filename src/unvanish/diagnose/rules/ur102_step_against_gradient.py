@@ -47,8 +47,9 @@ import math
 from collections.abc import Sequence
 from statistics import median
 
+from unvanish.diagnose.recurrence import recurrence_finding
 from unvanish.diagnose.rule import Rule
-from unvanish.diagnose.sickness import later_codes
+from unvanish.diagnose.sickness import Direction, later_codes
 from unvanish.diagnose.view import TraceView, View
 from unvanish.i18n import _
 from unvanish.records import Evidence, Finding, StepGradient, Where
@@ -118,6 +119,7 @@ def _eaten(view: View, seen: _Seen) -> list[Finding]:
     elif (
         view.training.not_working
         and view.exploding is None
+        and not recurrence_finding(view, "exploding", "EG102", "")
         and all(share <= view.limit("step-share-least") for _t, _taken, share in shares)
     ):
         title = _("The optimiser takes {ratio} of the gradient: something takes the rest.")
@@ -152,15 +154,22 @@ def _finding(view: View, trace: TraceView, title: str, remedy: str, evidence: Ev
         model=view.model.name,
         step=trace.step,
         explains=(
-            "UR101",
-            "UR104",
-            "DU101",
-            "FS101",
-            "FS104",
-            "NF101",
+            *("UR101", "UR104", "UR106", "DU101", "FS101", "FS104", "NF101"),
             *later_codes(view, trace.step),
+            *_later_in_time(view, trace.step),
         ),
     )
+
+
+def _later_in_time(view: View, step: int) -> list[str]:
+    """Codes of what came over the signal through time at or after `step`."""
+    directions: tuple[tuple[Direction, str], ...] = (("vanishing", "VG104"), ("exploding", "EG102"))
+    return [
+        code
+        for direction, code in directions
+        for found in recurrence_finding(view, direction, code, "")
+        if found.step is not None and found.step >= step
+    ]
 
 
 RULE = Rule(

@@ -77,7 +77,7 @@ def check(view: View) -> Sequence[Finding]:
             ),
             model=view.model.name,
             step=view.traces[0].step,
-            explains=("CG103", "UR101", "UR102", "VG101", "VG103", "VG105"),
+            explains=("CG103", "UR101", "UR106", "UR102", "VG101", "VG103", "VG105"),
         )
     ]
 

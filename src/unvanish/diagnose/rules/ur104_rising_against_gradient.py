@@ -100,7 +100,7 @@ def check(view: View) -> Sequence[Finding]:
             remedy=_("Lower the learning rate, by threes, or warm it up."),
             model=view.model.name,
             step=known[0][0],
-            explains=("UR101", "NF101"),
+            explains=("UR101", "UR106", "NF101"),
         )
     ]
 

@@ -1,10 +1,10 @@
-"""VG106: attention, gates, sums or fused ops shrink the signal.
+"""VG106: attention, gates, sums, constants or fused ops shrink the signal.
 
 ## What it finds
 
 The backward signal vanishes, and a large share of the loss happens where data meet data: in
-attention, in products of two activations (gates), in sums whose branches cancel, or inside an op
-that hides several factors (fused or compiled).
+attention, in products of two activations (gates), in sums whose branches cancel, at a
+constant between two layers, or inside an op that hides several factors (fused or compiled).
 
 ## Why it matters
 
@@ -41,7 +41,7 @@ from unvanish.diagnose.view import View
 from unvanish.i18n import _
 from unvanish.records import Finding
 
-_PARTS: tuple[Part, ...] = ("attention", "gate", "merge", "opaque")
+_PARTS: tuple[Part, ...] = ("attention", "gate", "merge", "scale", "opaque")
 
 
 def check(view: View) -> Sequence[Finding]:
@@ -54,13 +54,15 @@ def check(view: View) -> Sequence[Finding]:
     if sick is None:
         return []
     part = max(_PARTS, key=lambda each: sick.parts.get(each, 0.0))
+    if part == "scale":
+        remedy = _("Leave the constant out, or make the weights behind it as much larger.")
     return trunk_finding(view, "vanishing", part, remedy)
 
 
 RULE = Rule(
     code="VG106",
     verdict="vanishing",
-    title="signal lost in attention, gates or sums",
+    title="signal lost in attention, gates, sums or constants",
     check=check,
     documentation=__doc__,
     thresholds=(

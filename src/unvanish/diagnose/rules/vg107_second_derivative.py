@@ -109,7 +109,7 @@ def _finding(
         ),
         model=view.model.name,
         step=trace.step,
-        explains=("UR101", "UR104"),
+        explains=("UR101", "UR106", "UR104"),
     )
 
 
