@@ -158,8 +158,9 @@ def test_growth_over_time() -> None:
 
 def test_growth_over_time_is_judged_by_the_optimiser_where_the_loss_falls() -> None:
     traces = [recurrent(0.06, 50)] * 2  # 2.9 decades: clear, but Adam copes with half as much more
-    assert codes(judge(traces, falling())) == ["EG102"]
-    assert judge(traces, falling(), optimizer=ADAM).verdict == "healthy"
+    assert codes(judge(traces, resting())) == ["EG102"]
+    assert judge(traces, resting(), optimizer=ADAM).verdict == "healthy"
+    assert judge(traces, falling()).verdict == "healthy"  # the loss has gone all the way
     assert codes(judge(traces, stuck(), optimizer=ADAM)) == ["EG102"]
 
 
