@@ -88,6 +88,9 @@ coverage-zoo: $(ZOO_VENV)/.ready  ## trace every architecture of timm, transform
 bench-fix: $(STAMP)  ## cures proven on cases with known faults, beside random search; goes on where it stopped
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/fix.py
 
+bench-ensemble: $(STAMP)  ## networks trained as one batched ensemble against one by one, side by side
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/ensemble.py
+
 bench-overhead: $(STAMP)  ## cost of monitoring a long run, and of its peers, interleaved
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/overhead.py --json benchmarks/results/overhead.json

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from tests.report import builders
-from unvanish.fix.trial import Candidate, Outcome, Treatment
+from unvanish.fix.trial import Candidate, OneByOne, Outcome, Treatment
 from unvanish.records import Diagnosis
 
 SICK: Diagnosis = builders.every_diagnosis()["vanishing"]
@@ -21,7 +21,7 @@ def candidate(name: str, prior: float = 0.5, **other: object) -> Candidate:
 
 
 @dataclass
-class FakeTrainer:
+class FakeTrainer(OneByOne):
     """Says what `score` says; the finding is gone where `cures` says so."""
 
     score: Score

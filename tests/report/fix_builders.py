@@ -8,7 +8,7 @@ from dataclasses import replace
 from tests.fix.fakes import HEALTHY, FakeTrainer, candidate
 from unvanish.fix.search import Budget, Search
 from unvanish.fix.trial import Outcome, Treatment
-from unvanish.records import Fix, LevelAt, Predicted, RandomSearch
+from unvanish.records import Ensemble, Fix, LevelAt, Predicted, RandomSearch
 
 CODE = "import torch\nfor module in model.modules():\n    module.slope = 1.0"
 BEFORE = (LevelAt("net.0", -17.0), LevelAt("net.1", 0.0))
@@ -51,7 +51,9 @@ def trainer() -> FakeTrainer:
 
 
 def proven() -> Fix:
-    return Search(trainer(), Budget(), ("unvanish", "fix", "net.py:make")).run()
+    found = Search(trainer(), Budget(), ("unvanish", "fix", "net.py:make")).run()
+    together = Ensemble(("", "keep"), (2, 2), 100, True, 0.01, 0.004)
+    return replace(found, ensembles=(together, replace(together, together=False, why="slow")))
 
 
 def unproven() -> Fix:

@@ -7,10 +7,12 @@ import json
 import math
 import re
 import runpy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import jsonschema
+import msgspec
 import pytest
 from rich.console import Console
 
@@ -73,6 +75,27 @@ def test_the_contract_of_a_proven_cure() -> None:
     assert set(best["proof"]["losses"]) <= set(plain["baseline"])
     assert [cure["rank"] for cure in plain["cures"]] == list(range(1, len(plain["cures"]) + 1))
     assert plain["random_search"] is None
+
+
+def test_how_trainings_ran_is_in_the_contract() -> None:
+    together, one_by_one = document(FIXES["proven"])["ensembles"]
+    assert together == {
+        "cures": ["", "keep"],
+        "seeds": [2, 2],
+        "steps": 100,
+        "together": True,
+        "seconds_alone": 0.01,
+        "seconds_together": 0.004,
+        "why": "",
+    }
+    assert not one_by_one["together"]
+
+
+def test_a_result_from_before_there_were_ensembles_can_be_read() -> None:
+    plain = msgspec.to_builtins(FIXES["proven"])
+    del plain["ensembles"]
+    read = msgspec.msgpack.decode(msgspec.msgpack.encode(plain), type=Fix)
+    assert read == replace(FIXES["proven"], ensembles=())
 
 
 def test_infinite_scores_survive() -> None:

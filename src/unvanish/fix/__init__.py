@@ -12,6 +12,9 @@ The package is also the function `unvanish.fix(model, batches, loss_fn, optimize
     random_search.py  the same cures in random order, for comparison
     fixing.py      T  `unvanish.fix()` and its result
     live.py        T  trials in this process, on copies
+    training.py    T  one of them, step by step
+    ensemble.py    T  those of one shape as one batch, where that is faster
+    stack.py       T  their tensors, a row for each
     seeds.py       T  what a seed changes
     apply.py          a cure written into the source
     treat.py       T  cures applied to a live training

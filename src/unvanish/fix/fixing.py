@@ -11,6 +11,7 @@ from torch import nn
 from unvanish.diagnose.config import load_config
 from unvanish.errors import UsageError
 from unvanish.fix.cure import LossFunction
+from unvanish.fix.ensemble import Choice
 from unvanish.fix.live import LiveTrainer, MakeOptimizer, Metric
 from unvanish.fix.search import Budget, Progress, Search
 from unvanish.fix.trial import Treatment
@@ -121,6 +122,7 @@ def fix(
     seeds: int = 3,
     budget: float = 15.0,
     apply: bool = False,
+    ensemble: Choice = "measured",
     progress: Progress | None = None,
 ) -> FixResult:
     """Find what cures `model`, and prove it by training it beside the original.
@@ -135,6 +137,10 @@ def fix(
     how many trainings may be spent; `progress(what, share)` is told what is being done. With
     `apply` the best proven cure is also applied to `model` itself, in place. Ctrl-C ends the
     search early, and the result holds what was known by then.
+
+    Trainings of one shape (other rates, other weights, other seeds) run as one batched `ensemble`
+    where that was "measured" to be faster; "always": wherever they can; "never": one by one. A
+    result depends on it no further than rounding.
 
     Raises UsageError for arguments that cannot be used, UserCodeError if the untreated training
     fails.
@@ -160,6 +166,7 @@ def fix(
         model_fn=model_fn,
         metric=metric,
         config=load_config(Path.cwd()),
+        ensemble=ensemble,
     )
     search = Search(trainer, Budget(seeds=seeds, most=budget))
     if progress is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -17,14 +18,13 @@ from unvanish.diagnose import diagnose
 from unvanish.diagnose.config import Config
 from unvanish.errors import UsageError, UserCodeError
 from unvanish.fix.cure import Live, LossFunction, NotApplicable
+from unvanish.fix.ensemble import Choice, Ensembles, shape
 from unvanish.fix.seeds import redraw, seeded
-from unvanish.fix.treat import Rates, Treated, candidates, clip, entered, generator, treat
-from unvanish.fix.trial import UNTREATED, Candidate, Outcome, Treatment
+from unvanish.fix.training import Training
+from unvanish.fix.treat import candidates, entered, generator, treat
+from unvanish.fix.trial import UNTREATED, Candidate, Job, Outcome, Treatment
 from unvanish.i18n import _
-from unvanish.monitor.program import Outcome as Ending
-from unvanish.monitor.schedule import Schedule, WatchOptions
-from unvanish.monitor.session import Session
-from unvanish.records import Diagnosis, ModelRun, Run
+from unvanish.records import Diagnosis, Ensemble, ModelRun, Run
 
 MOST_BATCHES = 512  # kept of an endless or very long source
 _HELD_OUT = 5  # one batch in five is kept for the yardstick
@@ -47,8 +47,12 @@ class LiveTrainer:
         model_fn: Callable[[], nn.Module] | None = None,
         metric: Metric | None = None,
         config: Config | None = None,
+        ensemble: Choice = "measured",
     ) -> None:
         """`metric(model, batch)` is the yardstick, the lower the better; without it, the loss.
+
+        `ensemble`: whether trainings that are alike run together where they can: where that was
+        measured to be faster, always, or never.
 
         Raises UsageError if there is no batch, or the model cannot be copied.
         """
@@ -63,6 +67,8 @@ class LiveTrainer:
         self._config = config
         self._train_on, self._held_out = self._split(batches)
         self._run: ModelRun | None = None
+        self._ensembles = Ensembles(self._train_on, ensemble)
+        self._done: dict[Job, Outcome] = {}  # trained ahead, not yet asked for
         self.yardstick = self._named_yardstick()
         self._copy(model)  # that it can be copied shows at once
 
@@ -76,23 +82,55 @@ class LiveTrainer:
 
     def train(self, treatment: Treatment, seed: int, steps: int) -> Outcome:
         """See `trial.Trainer`. Raises UserCodeError where the untreated network fails."""
-        with seeded(seed):
-            live = self._live(seed)
-            try:
-                treated = treat(live, treatment)
-            except NotApplicable as reason:
-                return Outcome(refused=str(reason) or treatment.label)
-            try:
-                losses, run = self._watched(live, seed, steps)
-                score = self._score(live)
-            except Exception as error:
-                if treatment == UNTREATED:
-                    raise UserCodeError(
-                        _("the untreated training failed: {error}").format(error=_line(error)),
-                        _("Make a plain loop over these batches work first."),
-                    ) from error
-                return Outcome(error=_line(error), cost=0.0)
-        return _outcome(treated, losses, score, self._diagnosed(run), steps / self.steps)
+        job = Job(treatment, seed, steps)
+        if job in self._done:
+            return self._done.pop(job)
+        try:
+            training = self._training(job)
+        except NotApplicable as reason:
+            return Outcome(refused=str(reason) or treatment.label)
+        try:
+            self._alone(training)
+            score = self._score(training)
+        except Exception as error:
+            if treatment == UNTREATED:
+                raise UserCodeError(
+                    _("the untreated training failed: {error}").format(error=_line(error)),
+                    _("Make a plain loop over these batches work first."),
+                ) from error
+            return Outcome(error=_line(error), cost=0.0)
+        return self._outcome(training, score)
+
+    def ahead(self, jobs: Sequence[Job], begins: Callable[[int], None]) -> None:
+        """See `trial.Trainer`."""
+        new = [job for job in dict.fromkeys(jobs) if job not in self._done]
+        entries = sum(parameter.numel() for parameter in self._model.parameters())
+        if not self._ensembles.wanted(len(new) * entries):
+            return
+        alike: dict[Any, list[Training]] = {}
+        for job in new:
+            # What is wrong with one shows when it is asked for.
+            with contextlib.suppress(Exception):
+                training = self._training(job)
+                alike.setdefault(shape(training), []).append(training)
+        for group in alike.values():
+            if len(group) > 1 and self._ensembles.chosen(group):
+                begins(len(group))
+                if self._ensembles.train(group):
+                    with contextlib.suppress(Exception):
+                        scores = [self._score(one) for one in group]
+                        for one, score in zip(group, scores, strict=True):
+                            self._done[one.job] = self._outcome(one, score)
+
+    @property
+    def ensembles(self) -> list[Ensemble]:
+        """See `trial.Trainer`."""
+        return self._ensembles.records
+
+    @property
+    def unasked(self) -> float:
+        """See `trial.Trainer`."""
+        return sum(outcome.cost for outcome in self._done.values())
 
     def cured(self, treatment: Treatment) -> nn.Module:
         """Return a copy of the user's model with the treatment applied, not trained."""
@@ -110,55 +148,50 @@ class LiveTrainer:
 
     # --- one training --------------------------------------------------------------------------
 
-    def _watched(self, live: Live, seed: int, steps: int) -> tuple[list[float], Run]:
-        options = WatchOptions(Schedule(), probe=True)
-        session = Session(options, kind="watch", command=(), directory="", say=lambda line: None)
-        session.begin()
-        try:
-            losses = self._loop(live, seed, steps)
-        finally:
-            session.end()
-        return losses, session.run(Ending("finished", 0))
+    def _training(self, job: Job) -> Training:
+        """Prepare a training. Raises NotApplicable."""
+        with seeded(job.seed):
+            live = self._live(job.seed)
+            treated = treat(live, job.treatment)
+            live.model.train(self._model.training)
+            return Training(job, live, treated, self._order(job.seed, job.steps))
 
-    def _loop(self, live: Live, seed: int, steps: int) -> list[float]:
-        optimizer, settings = live.optimizer, live.settings
-        assert optimizer is not None
-        rates = Rates(optimizer, settings)
-        losses: list[float] = []
-        live.model.train(self._model.training)
-        for batch in self._order(seed, steps):
-            optimizer.zero_grad()
-            with entered(settings):
-                loss = self._loss_fn(live.model, batch)
-            scaled = loss * settings.loss_scale if settings.loss_scale != 1.0 else loss
-            torch.autograd.backward(scaled)
-            losses.append(float(loss.detach()))
-            clip(optimizer, settings)
-            rates.begin()
-            optimizer.step()
-            rates.end()
-            if settings.zero_grad_each_step:
-                optimizer.zero_grad()
-        return losses
+    def _alone(self, training: Training) -> None:
+        with training.random():
+            training.begin()
+            try:
+                for index in training.order:
+                    training.step(self._train_on[index])
+            finally:
+                training.end()
 
-    def _order(self, seed: int, steps: int) -> Iterable[Any]:
-        """Yield `steps` batches: every pass over them in an order of its own, the seed's."""
+    def _outcome(self, training: Training, score: float) -> Outcome:
+        """Return what a training gave that has come to its end."""
+        return Outcome(
+            losses=tuple(training.losses),
+            score=score,
+            diagnosis=self._diagnosed(training.run()),
+            edits=training.treated.edits,
+            note=training.treated.note,
+            code=training.treated.code,
+            cost=training.job.steps / self.steps,
+        )
+
+    def _order(self, seed: int, steps: int) -> list[int]:
+        """Return the batch of each step: every pass over them in an order of its own."""
         draw = torch.Generator().manual_seed(seed)
-        done = 0
-        while done < steps:
-            for index in torch.randperm(len(self._train_on), generator=draw).tolist():
-                if done == steps:
-                    return
-                yield self._train_on[index]
-                done += 1
+        order: list[int] = []
+        while len(order) < steps:
+            order += torch.randperm(len(self._train_on), generator=draw).tolist()
+        return order[:steps]
 
-    def _score(self, live: Live) -> float:
+    def _score(self, training: Training) -> float:
         """Return the mean over held-out batches; what a cure multiplies the loss by is left out."""
+        live, values = training.live, list[float]()
         live.model.eval()
-        values: list[float] = []
         for batch in self._held_out:
             # With gradients enabled: the loss of a physics-informed network takes derivatives.
-            with entered(live.settings):
+            with training.random(), entered(live.settings):
                 if self._metric is not None:
                     values.append(float(self._metric(live.model, batch)))
                 else:
@@ -241,24 +274,6 @@ def _kept(batches: Iterable[Any], most: int) -> list[Any]:
     finally:
         for own, state in states:
             own.set_state(state)
-
-
-def _outcome(
-    treated: Treated,
-    losses: Sequence[float],
-    score: float,
-    diagnosis: Diagnosis | None,
-    cost: float,
-) -> Outcome:
-    return Outcome(
-        losses=tuple(losses),
-        score=score,
-        diagnosis=diagnosis,
-        edits=treated.edits,
-        note=treated.note,
-        code=treated.code,
-        cost=cost,
-    )
 
 
 def _line(error: BaseException) -> str:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-_HOOKS = (
+HOOKS = (
     "_forward_pre_hooks",
     "_forward_pre_hooks_with_kwargs",
     "_forward_hooks",
@@ -25,7 +25,7 @@ def replace_module(root: nn.Module, old: nn.Module, new: nn.Module) -> None:
 
     Hooks, the training flag, the device and the type go over to `new`.
     """
-    for name in _HOOKS:
+    for name in HOOKS:
         setattr(new, name, getattr(old, name))
     place(new, like=old if any(True for _ in old.parameters()) else root)
     new.train(old.training)
@@ -38,7 +38,7 @@ def replace_module(root: nn.Module, old: nn.Module, new: nn.Module) -> None:
 def wrap_module(root: nn.Module, old: nn.Module, new: nn.Module) -> None:
     """Put `new`, which holds `old`, in its place; hooks stay outermost."""
     replace_module(root, old, new)
-    for name in _HOOKS:
+    for name in HOOKS:
         setattr(old, name, type(getattr(old, name))())
 
 

@@ -21,7 +21,7 @@ from unvanish.diagnose.config import Config
 from unvanish.errors import NoSignalError, UserCodeError
 from unvanish.fix.child import Order
 from unvanish.fix.scratch import LINKED_ABOVE, QUIET, scratch, survey
-from unvanish.fix.trial import UNTREATED, Candidate, Outcome, Treatment
+from unvanish.fix.trial import UNTREATED, Candidate, OneByOne, Outcome, Treatment
 from unvanish.i18n import _, current
 from unvanish.records import Diagnosis, Edited, ModelRun, Run
 
@@ -52,7 +52,7 @@ class _Answer:
     stderr: str
 
 
-class ScriptTrainer:
+class ScriptTrainer(OneByOne):
     """A `trial.Trainer` for a script that is run as it is."""
 
     def __init__(

@@ -17,7 +17,15 @@ from dataclasses import dataclass, field, replace
 
 from unvanish.errors import NoSignalError
 from unvanish.fix import prove
-from unvanish.fix.trial import UNTREATED, Candidate, Outcome, Trainer, Treatment
+from unvanish.fix.trial import (
+    UNTREATED,
+    Candidate,
+    Job,
+    Outcome,
+    Trainer,
+    Treatment,
+    how_they_ran,
+)
 from unvanish.i18n import _
 from unvanish.records import Cure, CureStatus, Diagnosis, Fix, Proof
 
@@ -111,22 +119,27 @@ class Search:
         if not fitting:
             return
         full = self._baseline[0]
+        first = self._diverse(fitting)
+        rates = [Treatment(lr_factor=rate) for rate in RATES]
+        certain = [*rates, *(Treatment((one.name,)) for one in first[:ENOUGH])]
         # The same seed and batches: the beginning of the full training is the short one, but the
         # yardstick was held to its end.
         if len(full.losses) > steps or not full.usable:
+            self._ahead([Job(one, 0, steps) for one in (UNTREATED, *certain)])
             self._short = self._train(UNTREATED, 0, steps, _("the untreated network, shortly"))
         else:
+            self._ahead([Job(one, 0, steps) for one in certain])
             self._short = full
-        for rate in RATES:
-            treatment = Treatment(lr_factor=rate)
-            self._rates[rate] = self._train(treatment, 0, steps, treatment.label)
-        first = self._diverse(fitting)
+        for treatment in rates:
+            outcome = self._train(treatment, 0, steps, treatment.label)
+            self._rates[treatment.lr_factor] = outcome
         for one in [*first, *(one for one in fitting if one not in first)]:
             if not self._screened_enough(one):
                 self._tried.append(self._shortly(_Tried(Treatment((one.name,)), (one,)), steps))
-        for together in (self._pair(), self._slower()):
-            if together is not None:
-                self._tried.append(self._shortly(together, steps))
+        more = [each for each in (self._pair(), self._slower()) if each is not None]
+        self._ahead([Job(each.treatment, 0, steps) for each in more])
+        for each in more:
+            self._tried.append(self._shortly(each, steps))
 
     def _screened_enough(self, one: Candidate) -> bool:
         """Whether `one` can be left out: others mend and it is no new sort, or money is short."""
@@ -208,6 +221,7 @@ class Search:
         mine: list[Outcome] = []
         for seed in seeds:
             try:
+                self._pairs_ahead(one, seed, steps)
                 one.last = self._paired(one, seed, steps)
             except KeyboardInterrupt:
                 if mine:
@@ -219,6 +233,19 @@ class Search:
             if prove.hopeless(theirs, scores) and not one.measured_only:
                 break
         return self._judged(one, list(seeds)[: len(mine)], mine, steps)
+
+    def _pairs_ahead(self, one: _Tried, seed: int, steps: int) -> None:
+        """Announce the pair of the first seed; where it can still win, those of all the others."""
+        first, *others = range(1, self.budget.seeds + 1)
+        if seed == first or seed in others[:1]:
+            self._ahead(
+                [
+                    Job(treatment, other, steps)
+                    for other in ([first] if seed == first else others)
+                    for treatment in (UNTREATED, one.treatment)
+                    if treatment != UNTREATED or other not in self._baseline
+                ]
+            )
 
     def _paired(self, one: _Tried, seed: int, steps: int) -> Outcome:
         """Train `one` from `seed`, and the untreated network before it, if it was not yet."""
@@ -331,6 +358,14 @@ class Search:
         one.why = one.short.refused or one.short.error or ""
         return one
 
+    def _ahead(self, jobs: Sequence[Job]) -> None:
+        """Announce the trainings that come next, so that those of one shape may run together."""
+
+        def begins(count: int) -> None:
+            self.progress(_("{count} trainings as one ensemble").format(count=count), self._share())
+
+        self.trainer.ahead(jobs, begins)
+
     def _train(self, treatment: Treatment, seed: int, steps: int, what: str) -> Outcome:
         self.progress(what, self._share())
         outcome = self.trainer.train(treatment, seed, steps)
@@ -372,9 +407,10 @@ class Search:
             baseline_short=self._short.score if self._short is not None else None,
             cures=tuple(cures),
             best=proven[0] if proven else None,
-            trainings_spent=round(self.spent, 3),
-            notes=tuple(self.trainer.notes),
+            trainings_spent=round(self.spent + self.trainer.unasked, 3),
+            notes=(*self.trainer.notes, *how_they_ran(self.trainer.ensembles)),
             interrupted=self.interrupted,
+            ensembles=tuple(self.trainer.ensembles),
         )
 
     def _cures(self) -> list[Cure]:

@@ -76,14 +76,19 @@ class Rates:
         """Whether anything is asked for."""
         return self._settings.lr_factor != 1.0 or self._settings.warmup_steps > 0
 
-    def begin(self) -> None:
-        """Set the rates of this step."""
-        if not self.changes:
-            return
+    def next(self) -> float:
+        """Count a step, and return what its rates are multiplied by."""
         factor = self._settings.lr_factor
         if self._step < self._settings.warmup_steps:
             factor *= (self._step + 1) / self._settings.warmup_steps
         self._step += 1
+        return factor
+
+    def begin(self) -> None:
+        """Set the rates of this step."""
+        if not self.changes:
+            return
+        factor = self.next()
         self._own = [group["lr"] for group in self._optimizer.param_groups]
         for group in self._optimizer.param_groups:
             group["lr"] = group["lr"] * factor

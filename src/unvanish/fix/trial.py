@@ -8,10 +8,12 @@ neither.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from unvanish.records import Diagnosis, Edited, Predicted
+from unvanish.i18n import _
+from unvanish.records import Diagnosis, Edited, Ensemble, Predicted
 
 _RATE = "learning-rate x"
 
@@ -41,6 +43,15 @@ class Treatment:
 
 
 UNTREATED = Treatment()
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A training to be made."""
+
+    treatment: Treatment
+    seed: int
+    steps: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +102,47 @@ class Trainer(Protocol):
     varies: bool | None  # whether a seed changes anything; None: to be seen from the losses
     notes: list[str]  # what a reader must know of these trainings
 
+    @property
+    def ensembles(self) -> Sequence[Ensemble]:
+        """Trainings that were alike, and how they ran."""
+
+    @property
+    def unasked(self) -> float:
+        """What trainings cost that were made ahead and never asked for, in bare trainings."""
+
     def propose(self, baseline: Outcome) -> list[Candidate]:
         """Return the cures proposed for the findings of the untreated network, each measured."""
 
+    def ahead(self, jobs: Sequence[Job], begins: Callable[[int], None]) -> None:
+        """Take note of trainings that come next: those that are alike may run together now.
+
+        `begins` is told how many, before they do.
+        """
+
     def train(self, treatment: Treatment, seed: int, steps: int) -> Outcome:
         """Train from `seed` for `steps` optimiser steps. A failing script is an Outcome."""
+
+
+class OneByOne:
+    """The part of a trainer that makes every training when it is asked for it."""
+
+    ensembles: Sequence[Ensemble] = ()
+    unasked: float = 0.0
+
+    def ahead(self, jobs: Sequence[Job], begins: Callable[[int], None]) -> None:
+        """See `Trainer`: nothing is made ahead."""
+
+
+def how_they_ran(ensembles: Sequence[Ensemble]) -> list[str]:
+    """Return in one line, if there is anything to say, how trainings of one shape ran, and why."""
+    if not ensembles:
+        return []
+    alike = sum(len(one.cures) for one in ensembles)
+    together = sum(len(one.cures) for one in ensembles if one.together)
+    line = _("of {alike} trainings that were alike, {together} ran as batched ensembles").format(
+        alike=alike, together=together
+    )
+    reasons = dict.fromkeys(one.why for one in ensembles if one.why)
+    if not reasons:
+        return [line]
+    return [_("{line}; the others one by one: {why}").format(line=line, why="; ".join(reasons))]

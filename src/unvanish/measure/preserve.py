@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import random
 import sys
 from collections import deque
@@ -41,6 +42,15 @@ class RandomStates:
             python=random.getstate(),
             numpy=None if numpy is None else numpy.random.get_state(),
         )
+
+    def same_as(self, other: RandomStates) -> bool:
+        """Whether no generator has moved from one to the other."""
+        return self._bytes() == other._bytes()
+
+    def _bytes(self) -> bytes:
+        torch_states = [("cpu", 0, self.cpu), *self.devices]
+        plain = [(kind, index, state.numpy().tobytes()) for kind, index, state in torch_states]
+        return pickle.dumps((plain, self.python, self.numpy))
 
     def restore(self) -> None:
         """Set all generators back to these states."""

@@ -62,6 +62,11 @@ class Ledger:
                 self._known.add(optimizer)
             self.bare = not self._known
 
+    def know(self, optimizer: Optimizer) -> None:
+        """Take `optimizer` for the only one there is, until another steps."""
+        self._known.add(optimizer)
+        self._looked = True
+
     def optimised(self) -> frozenset[int] | None:
         """Return the ids of what the optimisers hold; None where there is no optimiser."""
         if not self._known:
@@ -132,6 +137,16 @@ class Ledger:
             closing.add(optimizer, effect)
         if skipped is True or (effect is not None and not closing.waits_for):
             self.settle()
+
+    def told(self, loss: float) -> None:
+        """Count a step of the first model that nobody saw: one backward, of this loss."""
+        self.settle()
+        lane = self.lanes[0]
+        self.passes += 1
+        self.steps += 1
+        lane.history.add(StepNote(lane.step, [loss], sampled=False, backwards=1))
+        lane.last_seen = self.passes
+        lane.step += 1
 
     def settle(self) -> None:
         """Turn the step that is over into records."""

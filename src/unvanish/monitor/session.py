@@ -75,6 +75,10 @@ class Session:
         self._listener.install()
         self._limit.install()  # after the listener, so that the last step is seen
 
+    def know(self, optimizer: Optimizer) -> None:
+        """Heed `optimizer`, and no other that happens to be in this process."""
+        self.watcher.ledger.know(optimizer)
+
     def end(self) -> None:
         """Stop listening; nothing of ours is left in torch."""
         self._listener.remove()
@@ -92,6 +96,11 @@ class Session:
         """Listen again after a pause."""
         self._listener.install()
         self.watcher.log.install()
+        self.watcher.tune()
+
+    def told(self, loss: float) -> None:
+        """Take note of a step that was made during a pause: one backward, of this loss."""
+        self.watcher.step_told(loss)
 
     def begin_anew(self) -> None:
         """Forget what was seen so far: from here on it is another network that trains."""

@@ -203,7 +203,7 @@ class Watcher(Shielded):
         if not token.one.auxiliary:
             self.log.derivatives.clear()
         self.ledger.add(token.one)
-        self._tune()
+        self.tune()
 
     def _tracer(self, one: Pass, roots: Sequence[Tensor]) -> BackwardTracer | None:
         """Return a tracer, unless a pass like this one is traced already for this step."""
@@ -281,13 +281,20 @@ class Watcher(Shielded):
         self.ledger.stepped(
             optimizer, effect, skipped=False if overflow is None else overflow.detach()
         )
-        self._tune()
+        self.tune()
 
     @shielded
     def step_skipped(self, optimizer: Optimizer) -> None:
         """Take note of a step that the gradient scaler left out."""
         self.ledger.stepped(optimizer, None, skipped=True)
-        self._tune()
+        self.tune()
+
+    @shielded
+    def step_told(self, loss: float) -> None:
+        """Take note of a step of the one model there is that was made out of sight."""
+        self._seen_bad_loss = self._seen_bad_loss or not math.isfinite(loss)
+        self.ledger.told(loss)
+        self.tune()
 
     # --- module calls --------------------------------------------------------------------------
 
@@ -304,7 +311,7 @@ class Watcher(Shielded):
         self.log.calls = kept
         self._log_mark = len(kept)
 
-    def _tune(self) -> None:
+    def tune(self) -> None:
         """Record the next forward only if its backward may be traced."""
         passes, newcomers = self.ledger.passes, self.ledger.newcomers()
         self.log.active = self._sites.alert(passes, newcomers=newcomers)

@@ -26,6 +26,7 @@ from __future__ import annotations
 from unvanish.records.cures import (
     Cure,
     Edited,
+    Ensemble,
     Fix,
     LevelAt,
     Predicted,
@@ -104,6 +105,7 @@ __all__ = [
     "Diagnosis",
     "Edited",
     "Ending",
+    "Ensemble",
     "Environment",
     "Evidence",
     "Factor",

@@ -107,6 +107,7 @@ class Fix(Shown):
     notes: tuple[str, ...] = ()
     interrupted: bool = False
     random_search: RandomSearch | None = None
+    ensembles: tuple[Ensemble, ...] = ()
 
     def __repr__(self) -> str:
         return f"<Fix {self.verdict_before}: best {self.best}>"
@@ -119,3 +120,16 @@ class RandomSearch:
     tried: tuple[str, ...]
     best: str | None  # a proven one
     trainings_spent: float
+
+
+@dataclass(frozen=True, slots=True)
+class Ensemble:
+    """Trainings of one shape that came in one round, and whether they ran as one batch."""
+
+    cures: tuple[str, ...]  # what each was treated with; "" for the untreated network
+    seeds: tuple[int, ...]  # and from which seed
+    steps: int
+    together: bool
+    seconds_alone: float | None = None  # one step of them all, one by one; None: not timed
+    seconds_together: float | None = None  # the same, batched
+    why: str = ""  # they ran one by one: why

@@ -40,6 +40,7 @@ def document(fix: Fix, exit_code: int = 0) -> dict[str, Any]:
         "best": fix.best,
         "trainings_spent": fix.trainings_spent,
         "random_search": fix.random_search,
+        "ensembles": fix.ensembles,
         "interrupted": fix.interrupted,
         "notes": fix.notes,
     }

@@ -56,12 +56,11 @@ def check(view: View) -> Sequence[Finding]:
     rows = _hidden(view.traces[0])
     if not rows:
         return []
-    small, large = view.limit("forward-small"), view.limit("forward-large")
-    beyond = next((row for row in rows if not small < _size(row) < large), None)
-    if beyond is None:
-        return []
-    faint = _size(beyond) <= small
-    return [_finding(view, rows[0], beyond, small if faint else large, faint=faint)]
+    for line, sign in ((view.limit("forward-small"), -1), (view.limit("forward-large"), 1)):
+        beyond = [row for row in rows if sign * _size(row) >= sign * line]
+        if beyond:
+            return [_finding(view, rows[0], beyond[0], line, small=sign < 0)]
+    return []
 
 
 def _hidden(trace: TraceView) -> list[LayerSignal]:
@@ -75,7 +74,7 @@ def _size(row: LayerSignal) -> float:
 
 
 def _finding(
-    view: View, first: LayerSignal, row: LayerSignal, limit: float, *, faint: bool
+    view: View, first: LayerSignal, row: LayerSignal, line: float, *, small: bool
 ) -> Finding:
     given = abs(_size(first) - _size(row)) < _FROM_THE_START
     if given:
@@ -104,7 +103,7 @@ def _finding(
         where=Where(row.module, row.op, row.call, row.source),
         factor=None,
         evidence=(
-            Evidence("forward_rms_log10", _size(row), limit),
+            Evidence("forward_rms_log10", _size(row), line),
             Evidence("first_output_rms", first.forward_rms or 0.0),
             Evidence("training", view.training.state),
         ),
@@ -112,7 +111,7 @@ def _finding(
         model=view.model.name,
         step=view.traces[0].step,
         # Biases decide where the input is too small to: units then are on or off for all samples.
-        explains=("DU101", "FS101", "UR101") if faint else ("UR101", "UR104"),
+        explains=("DU101", "FS101", "UR101") if small else ("UR101", "UR104"),
     )
 
 
