@@ -1,10 +1,11 @@
-"""`python -m benchmarks.zoo trace | faults | report`; see `make coverage-zoo`."""
+"""`python -m benchmarks.zoo trace | faults | alarms | report`; see `make coverage-zoo`."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import click
 
 CACHE = Path(".zoo")
+SMALL = 4e6  # parameters of what is trained with faults
 RESULTS = Path("benchmarks/results/zoo.json")
 PAGE = Path("docs/zoo.md")
 LIBRARIES = ("torchvision", "timm", "transformers")
@@ -28,7 +30,7 @@ def main() -> None:
 @click.option("--library", multiple=True, type=click.Choice(LIBRARIES), default=LIBRARIES)
 @click.option("--only", multiple=True, help="names; may be given several times")
 @click.option("--minutes", default=600.0, show_default=True, help="stop after so many; go on later")
-@click.option("--limit", default=120.0, show_default=True, help="seconds for one architecture")
+@click.option("--limit", default=30.0, show_default=True, help="seconds for one architecture")
 @click.option("--again", is_flag=True, help="those that are not traced yet, once more")
 def trace(
     library: tuple[str, ...], only: tuple[str, ...], minutes: float, limit: float, again: bool
@@ -45,64 +47,117 @@ def trace(
         if not again or row["status"] == "traced"
     }
     started = time.monotonic()
-    work = [each for name in library for each in members(name)]
     chosen = [
-        each for each in work if (not only or each[1] in only) and (only or each[:2] not in done)
+        (source, *each)
+        for source in library
+        for each in members(source)
+        if (each[0] in only if only else (source, each[0]) not in done)
     ]
-    for source, name in FIRST.items():
-        if any(each[0] == source for each in chosen):
-            warm(partial(_small, source, name, name))
-    for position, (source, name, family, build) in enumerate(chosen):
+    chosen.sort(key=lambda each: each[3])
+    for source in library:
+        append(
+            CACHE / "known.jsonl", {"library": source, "name": "", "count": len(members(source))}
+        )
+    for source in {each[0] for each in chosen}:
+        warm(partial(_small, source, FIRST[source], FIRST[source]))
+    for position, (source, name, family, rank, build) in enumerate(chosen):
         if time.monotonic() - started > 60 * minutes:
             click.echo(f"stopped: {len(chosen) - position} left; type the same again")
             return
-        answer = isolated(partial(traced, build, CACHE / "checks"), limit)
-        row = {"library": source, "name": name, "family": family, **answer}
+        work = partial(traced, build, CACHE / "checks", whole(source, name, rank))
+        answer = isolated(work, limit)
+        row = {"library": source, "name": name, "family": family, "rank": rank, **answer}
         row.pop("trace", None) if row["status"] == "traced" else None
-        with file.open("a") as stream:
-            stream.write(json.dumps(row) + "\n")
+        append(file, row)
         told = ", ".join(f"{f['code']} {f['severity']}" for f in row.get("findings", []))
         click.echo(
             f"[{position + 1}/{len(chosen)}] {source} {name}: {row['status']}"
-            f" {row.get('verdict', row.get('error', ''))[:160]} {told} ({row['seconds']} s)"
+            f" {row.get('verdict', row.get('error', ''))[:160]} {told}"
+            f" ({row['cpu_s']} of {row['seconds']} s)"
         )
+
+
+def whole(library: str, name: str, rank: int) -> bool:
+    """Whether an architecture is traced with the settings that `unvanish check` has by default.
+
+    They take several times as long, so: the smallest of each family, and of transformers, where
+    each is a family, every fourth as if at random.
+    """
+    from benchmarks.zoo.rates import order
+
+    return rank == 0 and (library != "transformers" or order(name)[0] in "0123")
 
 
 @main.command()
 @click.option("--library", multiple=True, type=click.Choice(LIBRARIES), default=LIBRARIES)
 @click.option("--minutes", default=600.0, show_default=True, help="stop after so many; go on later")
-@click.option("--most", default=30, show_default=True, help="architectures of each library")
-@click.option("--limit", default=150.0, show_default=True, help="seconds for one architecture")
+@click.option("--most", default=60, show_default=True, help="architectures of each library")
+@click.option("--limit", default=240.0, show_default=True, help="seconds for one architecture")
 def faults(library: tuple[str, ...], minutes: float, most: int, limit: float) -> None:
-    """Put faults into a sample of the traced ones, train each; the runs are kept in .zoo/runs."""
-    from benchmarks.zoo.faults import studied
+    """Put faults into a sample of them, train each; the runs are kept in .zoo/runs."""
+    from benchmarks.zoo.faults import SLOWEST, studied
     from benchmarks.zoo.isolation import isolated, warm
 
+    CACHE.mkdir(exist_ok=True)
     file = CACHE / "faults.jsonl"
-    known = {(row["library"], row["name"]): row for row in lines(file)}
+    known = {
+        (row["library"], row["name"]): row
+        for row in lines(file)
+        if row["status"] != "slow" or row["step_s"] > SLOWEST
+    }
+    count = Counter(source for (source, _n), row in known.items() if row["status"] == "studied")
     started = time.monotonic()
     for source in library:
-        sample = candidates(source)
-        count = sum(
-            row["status"] == "studied" for row in known.values() if row["library"] == source
-        )
         warm(partial(_small, source, FIRST[source], FIRST[source]))
-        for name, family in sample:
-            if count >= most:
-                break
-            if (source, name) in known:
-                continue
+    for source, name, family, optimizer in candidates(library):
+        if count[source] < most and (source, name) not in known:
             if time.monotonic() - started > 60 * minutes:
                 click.echo("stopped; type the same again")
                 return
-            work = partial(studied, source, partial(_small, source, name, family), CACHE / "runs")
-            row = {"library": source, "name": name, "family": family, **isolated(work, limit)}
-            count += row["status"] == "studied"
-            with file.open("a") as stream:
-                stream.write(json.dumps(row) + "\n")
+            work = partial(
+                studied, partial(_small, source, name, family), optimizer, CACHE / "runs"
+            )
+            row = {"library": source, "name": name, "family": family, "optimizer": optimizer}
+            row |= isolated(work, limit)
+            count[source] += row["status"] == "studied"
+            append(file, row)
             labels = [case["label"] for case in row.get("cases", [])]
             told = ", ".join(f"{each} {labels.count(each)}" for each in sorted(set(labels)))
-            click.echo(f"{source} {name}: {row['status']} {told} ({row['seconds']} s)")
+            click.echo(
+                f"{source} {name} {optimizer}: {row['status']} {row.get('error', '')[:200]} {told}"
+                f" ({row['cpu_s']} of {row['seconds']} s)"
+            )
+
+
+@main.command()
+@click.option("--minutes", default=600.0, show_default=True, help="stop after so many; go on later")
+@click.option("--limit", default=90.0, show_default=True, help="seconds for one architecture")
+def alarms(minutes: float, limit: float) -> None:
+    """Train each architecture that has an alarm at initialisation: does it learn its batch?"""
+    from benchmarks.zoo.faults import tried
+    from benchmarks.zoo.isolation import isolated, warm
+    from benchmarks.zoo.report import alarming, architecture
+
+    file = CACHE / "alarms.jsonl"
+    known = {(row["library"], row["name"]) for row in lines(file)}
+    rows = [architecture(row, CACHE, {}) for row in lines(CACHE / "trace.jsonl")]
+    wanted = [
+        (row["library"], row["name"])
+        for row in rows
+        if alarming(row.get("findings", [])) and (row["library"], row["name"]) not in known
+    ]
+    started = time.monotonic()
+    for source in dict.fromkeys(source for source, _name in wanted):
+        warm(partial(_small, source, FIRST[source], FIRST[source]))
+        builders = {name: build for name, _family, _rank, build in members(source)}
+        for name in (name for library, name in wanted if library == source):
+            if time.monotonic() - started > 60 * minutes:
+                click.echo("stopped; type the same again")
+                return
+            row = {"library": source, "name": name}
+            row |= isolated(partial(tried, builders[name]), limit)
+            append(file, row)
+            click.echo(f"{source} {name}: {row}")
 
 
 @main.command()
@@ -110,34 +165,47 @@ def report() -> None:
     """Judge all that is kept by the rules of today; write the result file and the page."""
     from benchmarks.zoo.report import page, results, write
 
-    found = results(lines(CACHE / "trace.jsonl"), lines(CACHE / "faults.jsonl"), CACHE)
+    kept = {name: lines(CACHE / f"{name}.jsonl") for name in ("trace", "faults", "alarms")}
+    found = results(kept["trace"], kept["faults"], CACHE, trained=kept["alarms"], known=total())
     write(found, RESULTS, PAGE)
     click.echo(page(found))
     click.echo(f"Wrote {RESULTS} and {PAGE}")
 
 
-def candidates(library: str) -> list[tuple[str, str]]:
-    """Return name and family of what can be studied: traced, small, one a family, in hash order."""
-    from benchmarks.zoo.rates import order
+def candidates(libraries: Iterable[str]) -> list[tuple[str, str, str, str]]:
+    """Return library, name, family and optimiser of what can be studied, in the order of a hash.
 
-    rows = [
-        row
-        for row in lines(CACHE / "trace.jsonl")
-        if row["library"] == library and row["status"] == "traced" and row["parameters"] < 12e6
-    ]
-    first = {
-        row["family"]: row["name"]
-        for row in sorted(rows, key=lambda row: row["parameters"], reverse=True)
-    }
-    return sorted(((name, family) for family, name in first.items()), key=lambda one: order(one[0]))
+    The smallest of each family, where it is small enough to train quickly; one optimiser each,
+    by the hash too. What was tried and not traced is left out.
+    """
+    from benchmarks.zoo import vision
+    from benchmarks.zoo.rates import optimizer, order
+
+    rows = {(row["library"], row["name"]): row for row in lines(CACHE / "trace.jsonl")}
+    sizes = {("timm", name): size for name, size in timm_sizes([]).items()}
+    if "torchvision" in libraries:
+        vision_sizes = vision.torchvision_sizes()
+        sizes |= {("torchvision", name): size for name, size in vision_sizes.items()}
+    first: dict[tuple[str, str], str] = {}
+    for library in libraries:
+        for name, family, _rank, _build in members(library):
+            known = sizes.get((library, name), 0)
+            row = rows.get((library, name), {"status": "traced", "parameters": known})
+            if row["status"] == "traced" and row["parameters"] < SMALL:
+                first.setdefault((library, family), name)
+    chosen = [(*key, name) for key, name in first.items()]
+    return sorted(
+        ((library, name, family, optimizer(name)) for library, family, name in chosen),
+        key=lambda one: order(one[1]),
+    )
 
 
 def _small(library: str, name: str, family: str) -> Any:
-    """Build a specimen for training: 8 lines of text, or each of the ten digits once."""
-    from benchmarks.zoo import language, vision
+    """Build a specimen for training: 8 inputs to tell apart, or each of the ten digits once."""
+    from benchmarks.zoo import headed, vision
 
     if library == "transformers":
-        return language.build_transformers(name, 8)
+        return headed.build_headed(name, 8)
     if library == "torchvision":
         return vision.build_torchvision(name, 10, least=32)
     return vision.build_timm(name, family, 10, least=32)
@@ -151,28 +219,64 @@ def lines(file: Path) -> list[dict[str, Any]]:
     return list({(row["library"], row["name"]): row for row in rows}.values())
 
 
-def members(library: str) -> Iterator[tuple[str, str, str, Callable[[], Any]]]:
-    """Yield library, name, family and builder of each architecture."""
+def members(library: str) -> list[tuple[str, str, int, Callable[[], Any]]]:
+    """Return name, family, rank in the family by size, and builder of each.
+
+    The smallest of every family come first, then every second, …: wherever the time is out, what
+    is missing are the larger members of families that were looked at.
+    """
     from benchmarks.zoo import language, vision
 
+    if library == "transformers":
+        return [
+            (name, name, 0, partial(language.build_transformers, name, 4))
+            for name in language.transformers_names()
+        ]
     if library == "torchvision":
-        for name in vision.torchvision_names():
-            yield library, name, name.split("_")[0], partial(vision.build_torchvision, name, 8)
-    elif library == "timm":
-        pairs = [(name, family) for family, names in timm_members().items() for name in names]
-        for name, family in sorted(pairs, key=lambda pair: vision.timm_rank(pair[0])):
-            yield library, name, family, partial(vision.build_timm, name, family, 8)
-    else:
-        for name in language.transformers_names():
-            yield library, name, name, partial(language.build_transformers, name, 4)
+        sizes = vision.torchvision_sizes()
+        ranked = vision.ranked((vision.stem(name), size, name) for name, size in sizes.items())
+        return [
+            (name, vision.stem(name), rank, partial(vision.build_torchvision, name, 8))
+            for rank, _size, name in ranked
+        ]
+    family_of = {name: family for family, all_ in vision.timm_families().items() for name in all_}
+    sizes = timm_sizes(list(family_of))
+    ranked = vision.ranked((family, sizes[name], name) for name, family in family_of.items())
+    return [
+        (
+            name,
+            family_of[name],
+            rank,
+            partial(vision.build_timm, name, family_of[name], 8, size=size),
+        )
+        for rank, size, name in ranked
+    ]
 
 
-def timm_members() -> dict[str, list[str]]:
-    """Return the smallest two of each family of timm, as far as their names tell."""
+def total() -> dict[str, int]:
+    """Return how many architectures each library has, as far as they were ever listed."""
+    rows = lines(CACHE / "known.jsonl")
+    return {row["library"]: int(row["count"]) for row in rows}
+
+
+def timm_sizes(names: list[str]) -> dict[str, int]:
+    """Return the parameters of each of timm's (0: not known), kept in .zoo/sizes.jsonl."""
     from benchmarks.zoo import vision
 
-    families = vision.timm_families()
-    return {family: sorted(names, key=vision.timm_rank)[:2] for family, names in families.items()}
+    file = CACHE / "sizes.jsonl"
+    rows = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+    sizes = {row["name"]: int(row["parameters"]) for row in rows}
+    for name in names:
+        if name not in sizes:
+            sizes[name] = vision.timm_size(name) or 0
+            append(file, {"name": name, "parameters": sizes[name]})
+    return sizes
+
+
+def append(file: Path, row: dict[str, Any]) -> None:
+    """Write a line, at once and whole: several processes may write."""
+    with file.open("ab", buffering=0) as stream:
+        stream.write((json.dumps(row) + "\n").encode())
 
 
 if __name__ == "__main__":

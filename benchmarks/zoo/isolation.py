@@ -26,7 +26,7 @@ def isolated(work: Callable[[], dict[str, Any]], seconds: float) -> dict[str, An
     context = multiprocessing.get_context("fork")
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_inside, args=(work, sender, seconds), daemon=True)
-    started = time.monotonic()
+    started, spent = time.monotonic(), _children()
     process.start()
     sender.close()
     try:
@@ -41,7 +41,8 @@ def isolated(work: Callable[[], dict[str, Any]], seconds: float) -> dict[str, An
     finally:
         process.kill()
         process.join()
-    return {**answer, "seconds": round(time.monotonic() - started, 2)}
+    waited, worked = time.monotonic() - started, _children() - spent
+    return {**answer, "seconds": round(waited, 2), "cpu_s": round(worked, 2)}
 
 
 def warm(build: Callable[[], Any]) -> None:
@@ -76,6 +77,11 @@ def _inside(work: Callable[[], dict[str, Any]], sender: Connection, seconds: flo
                 "trace": traceback.format_exc()[-3000:],
             }
         )
+
+
+def _children() -> float:
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def _mapped() -> int:

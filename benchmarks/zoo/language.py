@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from benchmarks.zoo.specimen import (
     CLASSES,
+    LARGEST,
     VOCABULARY,
     Specimen,
     UnbuildableError,
@@ -26,7 +27,6 @@ from benchmarks.zoo.specimen import (
 )
 from torch import Tensor, nn
 
-LARGEST = 120e6  # parameters
 IMAGE = 64
 # Heads, the most useful first: where there is none the bare model is taken.
 HEADS = (
@@ -73,8 +73,10 @@ WIDTHS = {
          "attention_head_dim"), 16),
 }  # fmt: skip
 SPECIAL = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 1}
+HEADS_KEPT = 2  # heads of the width that the library gives them: rotary sections fit that width
 ATTEMPTS: tuple[Mapping[str, int], ...] = (
     {**COUNTS, **WORDS, **WIDTHS},
+    {**COUNTS, **WORDS, "heads kept": HEADS_KEPT},
     {**COUNTS, **WORDS},
     {**COUNTS, "vocab_size": VOCABULARY},
     COUNTS,
@@ -104,8 +106,9 @@ def build_transformers(name: str, count: int) -> Specimen:
                     size = sum(p.numel() for p in kind(config).parameters())
                 if size > LARGEST:
                     reasons.append(f"{kind.__name__}: {size / 1e6:.0f} million parameters")
-                    continue
+                    break  # what is shrunk less is larger still
                 model = kind(_shrunk(kind.config_class, small)).train()
+                _without_cache(model)
             except Exception as error:  # this much shrinking does not suit it
                 reasons.append(f"{kind.__name__}: {type(error).__name__}: {str(error)[:100]}")
                 continue
@@ -115,6 +118,14 @@ def build_transformers(name: str, count: int) -> Specimen:
                 except Exception as error:  # not what it takes
                     reasons.append(f"{kind.__name__}: {type(error).__name__}: {str(error)[:100]}")
     raise UnbuildableError("; ".join(dict.fromkeys(reasons)) or "no model class")
+
+
+def _without_cache(model: nn.Module) -> None:
+    """Ask for no cache: training has no use for it, and hybrids cannot fill it in training."""
+    for module in model.modules():
+        config = getattr(module, "config", None)
+        if getattr(config, "use_cache", False):
+            config.use_cache = False
 
 
 def call(model: nn.Module, batch: Mapping[str, Any]) -> Tensor:
@@ -189,11 +200,35 @@ def _changes(kind: Any, small: Mapping[str, int]) -> dict[str, Any]:
                 changes[field] = value
     if small:
         changes.update(_stages(default, small))
+    if "heads kept" in small:
+        changes.update(_narrow(default))
     for field in getattr(kind, "sub_configs", {}):
         inner = getattr(default, field, None)
         if inner is not None and hasattr(inner, "to_dict"):
             changes[field] = type(inner)(**_changes(type(inner), small))
     return changes
+
+
+def _narrow(config: Any) -> dict[str, int]:
+    """Return two heads, each as wide as it is, and a model as wide as both."""
+    heads = getattr(config, "num_attention_heads", None) or getattr(config, "n_head", None)
+    hidden = getattr(config, "hidden_size", None) or getattr(config, "n_embd", None)
+    if not isinstance(heads, int) or not isinstance(hidden, int):
+        return {}
+    width = getattr(config, "head_dim", None) or hidden // heads
+    wanted = {
+        **dict.fromkeys(("hidden_size", "n_embd"), HEADS_KEPT * width),
+        **dict.fromkeys(("num_attention_heads", "n_head", "num_key_value_heads"), HEADS_KEPT),
+        **dict.fromkeys(("intermediate_size", "n_inner"), 2 * HEADS_KEPT * width),
+        **dict.fromkeys(("num_experts", "n_routed_experts", "num_local_experts"), 4),
+        **dict.fromkeys(("num_experts_per_tok", "moe_topk"), 2),
+        "moe_intermediate_size": 64,
+    }
+    return {
+        field: value
+        for field, value in wanted.items()
+        if isinstance(old := getattr(config, field, None), int) and old > value
+    }
 
 
 def _stages(config: Any, small: Mapping[str, int]) -> dict[str, Any]:
@@ -239,7 +274,16 @@ def _batches(
         inputs.append({"input_values": _spectrogram(model, count)})
     if main == "past_values":
         inputs.append({"past_values": _series(model, count)})
+    if "grid_thw" in accepted:
+        inputs.insert(
+            0,
+            _patches(
+                model, "pixel_values" if "pixel_values" in accepted else "hidden_states", count
+            ),
+        )
     if main == "input_features" or "input_features" in accepted:
+        given = makers["input_features"]()
+        inputs.append({"input_features": given["input_features"].mT})
         inputs.append({"input_features": wave(8 * count, 400).reshape(count, 8, 400).mT[:, :80]})
     for given in [*inputs, *([both] if both else [])]:
         yield from _with_labels(model, head, given, accepted, count)
@@ -296,6 +340,16 @@ def _video(model: nn.Module, count: int, name: str) -> dict[str, Any]:
     frames = _field(model, "num_frames", _field(model, "frames_per_clip", 8))
     pixels = _pixels(model, count)["pixel_values"]
     return {name: pixels[:, None].repeat(1, int(frames), 1, 1, 1)}
+
+
+def _patches(model: nn.Module, name: str, count: int) -> dict[str, Any]:
+    """Return images cut into 4 x 4 patches, one row a patch, with the grid of each image."""
+    patch = int(_field(model, "patch_size", 14))
+    channels = int(_field(model, "in_channels", _field(model, "in_chans", 3)))
+    depth = int(_field(model, "temporal_patch_size", 2))
+    large = images(count, (4 * patch, 4 * patch), channels)[0]
+    rows = nn.functional.unfold(large, patch, stride=patch).mT.flatten(0, 1)
+    return {name: rows.repeat(1, depth), "grid_thw": torch.tensor([[1, 4, 4]] * count)}
 
 
 def _spectrogram(model: nn.Module, count: int) -> Tensor:

@@ -6,6 +6,9 @@ import hashlib
 
 from scipy.stats import beta
 
+# Looked at while the study was set up, whatever their hash says.
+LOOKED_AT = ("bert", "test_vit", "test_resnet")
+
 
 def order(name: str) -> str:
     """Return a key that sorts names as if at random, the same everywhere."""
@@ -14,7 +17,14 @@ def order(name: str) -> str:
 
 def half(name: str) -> str:
     """Return "frozen" (thresholds may be looked at there) or "judged", by a hash of the name."""
+    if name in LOOKED_AT:
+        return "frozen"
     return "judged" if int(order(name)[-1], 16) % 2 else "frozen"
+
+
+def optimizer(name: str) -> str:
+    """Return the optimiser that an architecture is trained with, by its hash."""
+    return "Adam" if int(order(name)[-2], 16) % 2 else "SGD"
 
 
 def interval(count: int, of: int) -> tuple[float, float]:

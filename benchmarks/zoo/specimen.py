@@ -17,6 +17,7 @@ from torch.nn import functional
 
 CLASSES = 10
 VOCABULARY = 256
+LARGEST = 120e6  # parameters; 30 seconds of processor time are the other bound
 
 
 @dataclass
@@ -40,6 +41,16 @@ class Specimen:
 
 class UnbuildableError(Exception):
     """No configuration of this architecture was found that fits this machine and takes a batch."""
+
+
+class TooLargeError(Exception):
+    """It has more than LARGEST parameters."""
+
+
+def fitting(parameters: int) -> None:
+    """Raise TooLargeError if so many do not fit the time and memory of this machine."""
+    if parameters > LARGEST:
+        raise TooLargeError(f"{parameters / 1e6:.0f} million parameters")
 
 
 def chance(labels: Tensor) -> float:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from benchmarks.zoo.specimen import (
     Specimen,
     UnbuildableError,
     distance,
+    fitting,
     float_tensors,
     images,
 )
@@ -35,15 +37,29 @@ def regress(model: nn.Module, batch: tuple[Any, ...]) -> Tensor:
 # --- torchvision ---------------------------------------------------------------------------------
 
 
-def torchvision_names() -> list[str]:
-    """Return every builder but the quantised ones, which do not train; the smallest first."""
+def torchvision_sizes() -> dict[str, int]:
+    """Return parameters by name of every builder but the quantised ones, which do not train."""
     from torchvision import models
 
-    def size(name: str) -> int:
-        return int(next(iter(models.get_model_weights(name))).meta["num_params"])
+    return {
+        name: int(next(iter(models.get_model_weights(name))).meta["num_params"])
+        for name in models.list_models()
+        if not name.startswith("quantized")
+    }
 
-    names = [name for name in models.list_models() if not name.startswith("quantized")]
-    return sorted(names, key=size)
+
+def ranked(members: Iterable[tuple[str, int, str]]) -> list[tuple[int, int, str]]:
+    """Return (rank in its family by size, size, name) of (family, size, name) each, in order."""
+    seen: Counter[str] = Counter()
+    found = []
+    for family, size, name in sorted(members):
+        found.append((seen[family], size, name))
+        seen[family] += 1
+    return sorted(found)
+
+
+def stem(name: str) -> str:
+    return re.sub(r"[_\d].*", "", name)
 
 
 def build_torchvision(name: str, count: int, least: int = 64) -> Specimen:
@@ -53,7 +69,8 @@ def build_torchvision(name: str, count: int, least: int = 64) -> Specimen:
     """
     from torchvision import models
 
-    family = re.sub(r"[_\d].*", "", name)
+    family = stem(name)
+    fitting(int(next(iter(models.get_model_weights(name))).meta["num_params"]))
     module = models.get_model_builder(name).__module__
     if ".detection" in module:
         return _detector(name)
@@ -103,7 +120,7 @@ def _detector(name: str) -> Specimen:
 
     small = {} if name.startswith("ssd") else {"min_size": 128, "max_size": 160}
     model = models.get_model(name, weights=None, weights_backbone=None, **small)
-    family = name.split("_")[0]
+    family = stem(name)
     pictures = images(2, (128, 128))[0]
     targets = [
         {
@@ -136,38 +153,37 @@ def timm_families() -> dict[str, list[str]]:
     return found
 
 
-# What the names of sizes say, the smallest first; a name without one stands in the middle.
-_SIZES = ("test", "zepto", "atto", "femto", "pico", "nano", "xxtiny", "xxs", "micro", "xtiny", "xs",
-          "tiny", "t", "mini", "lite", "050", "small", "s", "", "medium", "m", "base", "b", "large",
-          "l", "xlarge", "xl", "huge", "so400m", "giant", "gigantic", "enormous")  # fmt: skip
+def timm_size(name: str) -> int | None:
+    """Return the number of parameters without making them; None where it cannot be told so."""
+    import timm
+
+    try:
+        with torch.device("meta"):
+            model = timm.create_model(name, num_classes=CLASSES)
+    except Exception:  # it computes with its values when it is made
+        return None
+    return sum(parameter.numel() for parameter in model.parameters())
 
 
-def timm_rank(name: str) -> tuple[int, int, str]:
-    """Return a key that sorts the members of a family by size, as far as names tell."""
-    words = name.split("_")
-    sizes = [_SIZES.index(word) for word in words if word in _SIZES]
-    numbers = [int(number) for number in re.findall(r"\d+", name)]
-    return min(sizes, default=_SIZES.index("")), min(numbers, default=0), name
-
-
-def build_timm(name: str, family: str, count: int, least: int = 64) -> Specimen:
+def build_timm(name: str, family: str, count: int, least: int = 64, size: int = 0) -> Specimen:
     """Build one of timm's, with `count` images as small as it takes, `least` pixels or more.
 
-    Raises UnbuildableError.
+    `size`: its parameters, as far as known. Raises UnbuildableError, TooLargeError.
     """
     import timm
 
+    fitting(size)
     native = int(timm.get_pretrained_cfg(name).input_size[-1])
     tried: list[str] = []
-    for size in sorted({*(size for size in SIZES if least <= size < native), native}):
-        for options in ({"img_size": size}, {}):
-            if not options and size != native and _is_fixed(name):
+    for pixels in sorted({*(each for each in SIZES if least <= each < native), native}):
+        for options in ({"img_size": pixels}, {}):
+            if not options and pixels != native and _is_fixed(name):
                 continue
             try:
                 model = timm.create_model(name, num_classes=CLASSES, **options)
-                return _fitting(name, family, model, count, (size,))
+                return _fitting(name, family, model, count, (pixels,))
             except Exception as error:  # this size does not suit it; the reasons are kept
-                tried.append(f"{size}: {type(error).__name__}: {str(error)[:80]}")
+                tried.append(f"{pixels}: {type(error).__name__}: {str(error)[:80]}")
     raise UnbuildableError("; ".join(tried[-3:]))
 
 

@@ -203,6 +203,11 @@ def falling(count: int = 60) -> list[float]:
     return [2.3 * 0.95**i + 0.02 * (-1) ** i for i in range(count)]
 
 
+def resting(count: int = 60) -> list[float]:
+    """Fallen to a third of the start, and no further."""
+    return [0.7 + 1.6 * 0.75**i + 0.02 * (-1) ** i for i in range(count)]
+
+
 def stuck(count: int = 60) -> list[float]:
     return [2.3 + 0.02 * (-1) ** i + 0.001 * (i % 7) for i in range(count)]
 

@@ -9,7 +9,7 @@ import pytest
 
 from tests.diagnose.builders import SGD, Net, codes, falling, finding, judge, stack, stuck
 from unvanish.diagnose.config import Config
-from unvanish.records import AttentionHead, OpGain, StepGradient, Trace
+from unvanish.records import AttentionHead, LossHead, OpGain, StepGradient, Trace
 
 HEALTHY = stack(5, "relu", math.sqrt(2))
 
@@ -43,6 +43,57 @@ def test_over_smoothing(
     assert codes(found) == (["FS102"] if fires else [])
     if fires:
         assert finding(found, "FS102").where.module == "3"
+
+
+# --- FS104 ---------------------------------------------------------------------------------------
+
+
+def faded(rms: float, cosine: float, step: int) -> Trace:
+    net = Net().linear("0", forward_rms=1.0, weight_log10=0.0, sample_correlation=0.1)
+    net.linear("1", forward_rms=rms, weight_log10=0.0, sample_correlation=0.1)
+    net.linear("2", forward_rms=0.04, weight_log10=0.0, sample_correlation=cosine)
+    return net.loss().trace(step)
+
+
+@pytest.mark.parametrize(
+    ("rms", "cosines", "losses", "fires"),
+    [
+        (0.003, (0.9999, 0.998), stuck(), True),
+        (0.003, (0.9999, 0.998), falling(), False),
+        (0.003, (0.9999, 0.9), stuck(), False),  # later it tells the samples apart
+        (0.3, (0.9999, 0.9999), stuck(), False),  # biases alone: nothing has faded
+    ],
+)
+def test_a_forward_signal_that_fades(
+    rms: float, cosines: tuple[float, float], losses: list[float], fires: bool
+) -> None:
+    found = judge([faded(rms, cosine, step) for step, cosine in enumerate(cosines)], losses)
+    assert codes(found) == (["FS104"] if fires else [])
+    if fires:
+        assert finding(found, "FS104").where.module == "1"
+
+
+# --- EG106 ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "head", "severity"),
+    [
+        (40.0, 12.0, "LogSoftmaxBackward0", "warning"),
+        (40.0, 45.0, "LogSoftmaxBackward0", "error"),
+        (40.0, 1.0, "LogSoftmaxBackward0", None),  # it came below a guess
+        (3.0, 2.6, "LogSoftmaxBackward0", None),  # it did not start far above it
+        (40.0, 12.0, "MseLossBackward0", None),
+    ],
+)
+def test_an_output_that_starts_far_too_large(
+    start: float, end: float, head: str, severity: str | None
+) -> None:
+    facts = LossHead(head, None, (64, 10), None, "mean", 64)
+    traces = [replace(HEALTHY.trace(step), head=facts) for step in (0, 1)]
+    losses = [end + (start - end) * 0.9**i for i in range(60)]
+    found = [each for each in judge(traces, losses).findings if each.code == "EG106"]
+    assert [each.severity for each in found] == ([severity] if severity else [])
 
 
 # --- VG108: a preview rule -----------------------------------------------------------------------

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from tests.diagnose.builders import Net, codes, evidence, falling, finding, judge, stack, stuck
@@ -49,6 +51,19 @@ def test_layers_whose_output_is_zero_count_although_no_gradient_reaches_them() -
     net.linear("2", forward_rms=0.0).relu("3", 0.0, dead_share=1.0, forward_rms=0.0)
     found = judge([net.linear("4").loss("MseLossBackward0").trace()], stuck())
     assert finding(found, "DU101").where.module == "1"
+
+
+def test_a_rectifier_that_is_fed_zeros_is_no_culprit() -> None:
+    """As in the gate of a residual branch whose last normalisation starts at zero."""
+    net = dead_net({})
+    fed = [row for row in net.layers if row.module == "5"]
+    gate = [
+        replace(fed[0], module="gate.fc", weight_log10=0.0, forward_rms=0.0, dead_share=None),
+        replace(fed[0], module="gate.act", weight_log10=None, forward_rms=0.0, dead_share=None),
+    ]
+    assert judge([replace(net, layers=(*gate, *net.layers))]).verdict == "healthy"
+    gate[0] = replace(gate[0], forward_rms=1.0)  # its inputs are below zero instead
+    assert judge([replace(net, layers=(*gate, *net.layers))]).verdict == "dead-units"
 
 
 @pytest.mark.parametrize("training", [stuck(), falling(), []])

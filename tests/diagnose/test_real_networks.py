@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from tests.diagnose.builders import codes, evidence, finding
 from tests.diagnose.real import Batch, Loss, watch
+from unvanish.checking import check
 from unvanish.diagnose import diagnose
 from unvanish.records import Diagnosis
 
@@ -217,6 +218,40 @@ def test_argmax_cuts_the_graph() -> None:
     found = diagnosed(Choice())
     assert (found.verdict, codes(found)) == ("cut-graph", ["CG101"])
     assert "between `encoder.2` and `decoder.0`" in found.findings[0].title
+
+
+class Tied(nn.Module):
+    """An embedding whose weight is the head's too, a stack, and perhaps a detach in its middle."""
+
+    def __init__(self, cut: bool) -> None:
+        super().__init__()
+        self.cut = cut
+        self.marker = nn.Parameter(torch.zeros(16))  # for inputs that are not in this batch
+        self.embedding = nn.Embedding(20, 16)
+        self.blocks = nn.ModuleList(nn.Sequential(nn.Linear(16, 16), nn.ReLU()) for _ in range(4))
+        self.head = nn.Linear(16, 20, bias=False)
+        self.head.weight = self.embedding.weight
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        signal = self.embedding(tokens)
+        for number, block in enumerate(self.blocks):
+            signal = signal + block(signal)
+            if self.cut and number == 1:
+                signal = signal.detach()
+        return self.head(signal)
+
+
+@pytest.mark.parametrize(("cut", "verdict"), [(True, "cut-graph"), (False, "healthy")])
+def test_a_cut_behind_an_embedding_that_is_tied_to_the_head(cut: bool, verdict: str) -> None:
+    """The tied weight gets its gradient at the head; an unused marker beside it is no cut."""
+    torch.manual_seed(0)
+    tokens = torch.randint(0, 20, (8, 5))
+    whole = nn.Sequential(Tied(cut))
+
+    def loss(model: nn.Module, batch: Tensor) -> Tensor:
+        return F.cross_entropy(model(batch).flatten(0, 1), batch.flatten())
+
+    assert check(whole, tokens, loss, probes=0).verdict == verdict
 
 
 def test_softmax_before_cross_entropy() -> None:

@@ -64,6 +64,26 @@ def test_a_weight_before_a_norm_is_judged_with_it() -> None:
     assert len(trunk.of("norm")) == 11 - 1
 
 
+@pytest.mark.parametrize(("gain", "growth"), [(100.0, 2.0), (0.01, 0.0)])
+def test_growth_by_a_norm_that_only_skips_part_from_the_source(gain: float, growth: float) -> None:
+    """It divides by a scale that no weight has set; what shrinks the signal is counted."""
+    net = Net().add("emb", "EmbeddingBackward0", "weight", 0.0)
+    net.add("block", "AddBackward0", "merge", 0.0, merge=0.3).norm("norm", gain)
+    trunk = trunk_of(net.linear("head").loss().trace())
+    assert trunk.growth_at_source == pytest.approx(growth)
+    assert trunk_of(stack(3, "relu", 1.0).trace()).growth_at_source == 0
+
+
+def test_what_a_further_source_has_of_its_own() -> None:
+    main = stack(4, "relu", math.sqrt(2))
+    side = Net(main.ops[3:])  # leaves the trunk behind the second linear
+    side.ops = [*Net().linear("table").linear("a", 0.1).linear("b", 0.1).ops, *side.ops]
+    one, other = (trunk_of(net.trace()) for net in (main, side))
+    layers, decades = other.own(one)
+    assert (layers, decades) == (2, pytest.approx(-2.0))
+    assert one.own(one) == (0, 0)
+
+
 def test_a_norm_right_behind_the_source_is_left_out() -> None:
     net = Net().add("emb", "EmbeddingBackward0", "weight", 0.0).norm("norm", 50.0)
     trunk = trunk_of(net.linear("1").loss().trace())

@@ -46,7 +46,7 @@ def dead_layers(view: View) -> list[DeadLayer]:
         share = min(look[key][1] for look in looks[-_LOOKS:] if key in look)
         # The units are not known where no gradient arrives any more.
         units = next((look[key][0].units for look in looks if key in look), None)
-        if _beyond_chance(view, units, share, traces[-1].trace.batch_size):
+        if _beyond_chance(view, row, units, share):
             since = _since(looks, key, share)
             whole = share >= view.limit("dead-mostly")
             layer = DeadLayer(row, share, units, whole, traces[since].step, since == 0)
@@ -60,8 +60,14 @@ def chance(dead: int, units: int) -> float:
     The null case is a layer whose samples all look alike: each unit is then off for all of them
     with probability one half.
     """
-    ways = sum(math.comb(units, k) for k in range(dead, units + 1))
-    return float(ways / 2**units)
+    if dead <= 0:
+        return 1.0
+    # In logarithms: the exact binomials of a thousand units took a second of a judgement.
+    whole = math.lgamma(units + 1) - units * math.log(2)
+    return sum(
+        math.exp(whole - math.lgamma(k + 1) - math.lgamma(units - k + 1))
+        for k in range(dead, units + 1)
+    )
 
 
 _Key = tuple[str, int, str | None, int]  # module, call, functional op, number of that op
@@ -69,9 +75,16 @@ _Look = dict[_Key, tuple[LayerSignal, float]]
 
 
 def _shares(trace: TraceView) -> Iterator[tuple[_Key, tuple[LayerSignal, float]]]:
-    """The dead share of each rectifier: by its slopes, or by an output that is 0 throughout."""
+    """The dead share of each rectifier: by its slopes, or by an output that is 0 throughout.
+
+    Not where it is fed nothing but zeros, behind a layer whose weights are not zero: that is a
+    victim, or sits in a branch that starts at zero by design.
+    """
     counts: Counter[tuple[str, int, str | None]] = Counter()
+    fed_zeros = False
     for row in trace.trace.layers:
+        if row.weight_log10 is not None:
+            fed_zeros = row.forward_rms == 0 and math.isfinite(row.weight_log10)
         if not is_rectifier(row, row.op):
             continue
         place = (row.module, row.call, row.op)
@@ -79,16 +92,19 @@ def _shares(trace: TraceView) -> Iterator[tuple[_Key, tuple[LayerSignal, float]]
         counts[place] += 1
         if row.dead_share is not None:
             yield key, (row, row.dead_share)
-        elif row.forward_rms == 0:
+        elif row.forward_rms == 0 and not fed_zeros:
             yield key, (row, 1.0)
 
 
-def _beyond_chance(view: View, units: int | None, share: float, samples: int | None) -> bool:
+def _beyond_chance(view: View, row: LayerSignal, units: int | None, share: float) -> bool:
+    samples = view.traces[-1].trace.batch_size
     if share == 1 or units is None:
         return True
     dead = round(share * units)
     few = units - dead < view.limit("dead-few-alive") and share >= 0.5
-    if few and (not view.training.works or view.training.rests_high):
+    # A gate beside the trunk, narrow by design, counts only where training is known not to work.
+    stuck = not view.training.works if row.on_main_path else view.training.not_working
+    if few and (stuck or view.training.rests_high):
         return True
     if samples is not None and samples < view.limit("dead-min-samples"):
         return False

@@ -92,7 +92,7 @@ def recurrence_finding(view: View, direction: Direction, code: str, remedy: str)
             remedy=remedy,
             model=view.model.name,
             step=first,
-            explains=("UR101", *later_nonfinite(view, direction, first)),
+            explains=("UR101", "EG106", *later_nonfinite(view, direction, first)),
         )
     ]
 

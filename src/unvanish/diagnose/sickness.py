@@ -47,7 +47,9 @@ CODES: dict[Direction, dict[Part, str]] = {
     },
 }
 _GRAVITY: dict[Severity, int] = {"info": 0, "warning": 1, "error": 2}
-_SIDE_PATH_LAYERS = 3  # a path from a further source is judged from so many weight ops on
+_SIDE_PATH_LAYERS = 3  # a path from a further source is judged from so many ops of its own on
+# What a normalisation's growth by design is booked under: the theory gives the product only.
+_BY_DESIGN: tuple[Part, ...] = ("norm", "off", "slope", "merge")
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,8 +137,9 @@ def grade(decades: float, direction: Direction, view: View) -> Severity:
     What training does decides the middle ground: the same loss of signal is an error where training
     is stuck, a warning where the loss falls nevertheless. An optimiser that rescales copes with
     more decades ("adaptive-factor"), and where it visibly does, only what comes halfway to its
-    bound is a warning. Where the loss falls by less than half of its start, that is no proof of it:
-    halfway to its bound is then an error.
+    bound is a warning. Where the loss falls by less than half of its start, that is no proof:
+    halfway to its bound is then an error. And where next to nothing of the loss is left, or half of
+    it and it falls on, the network is taught in spite of it: a remark.
     """
     cope = view.limit("adaptive-factor") if view.rescales else 1.0
     clear = view.limit(f"{direction}-clear")
@@ -148,23 +151,47 @@ def grade(decades: float, direction: Direction, view: View) -> Severity:
         bound = clear * (1 + cope) / 2
     else:
         bound = clear * cope
+    arrived, end = view.limit("training-arrived"), view.training.end
+    above = 0.0 if view.guess is None or end is None else end / view.guess
+    if direction == "exploding" and 0 < above <= arrived:
+        return "info"  # a cross-entropy far below that of a guess, however it began
     if decades >= bound:
         return "error"
+    # A start that was blown up itself is soon left behind: an exploding net must fall twice as far,
+    # and no net has learnt that does no better than a guess.
+    arrived = arrived ** (2 if direction == "exploding" else 1)
+    falls_on = view.training.left <= 0.5 and not view.training.resting
+    if above < 1 and (view.training.left <= arrived or falls_on):
+        return "info"
     if view.training.works and not view.training.halting:
         clear *= (1 + cope) / 2
     return "warning" if decades >= clear else "info"
 
 
 def _worst(trace: TraceView, direction: Direction, view: View) -> tuple[float, Trunk]:
-    """The main trunk, unless only one of a further source is clearly sick."""
-    main = trace.trunks[0]
-    decades = _decades(main, direction, view)
-    if decades < view.limit(f"{direction}-mild"):
-        for trunk in trace.trunks[1:]:
-            other = _decades(trunk, direction, view)
-            if trunk.layers >= _SIDE_PATH_LAYERS and other >= view.limit(f"{direction}-clear"):
-                return other, trunk
-    return decades, main
+    """The main trunk, unless only one of a further source is clearly sick.
+
+    Beside trunks that keep the signal, the others are judged by what they do not share with any of
+    them: a table of relative positions or a mask, which reaches the trunk through one gate or
+    attention, is a side branch by design.
+    """
+    sign = -1 if direction == "vanishing" else 1
+    mild, clear = view.limit(f"{direction}-mild"), view.limit(f"{direction}-clear")
+    found = [(_decades(trunk, direction, view), trunk) for trunk in trace.trunks]
+    sound = [trunk for decades, trunk in found if decades < mild]
+    if not sound:
+        return found[0]
+    for decades, trunk in found:
+        if decades < mild:
+            continue
+        layers, own = min(trunk.own(other) for other in sound)
+        apart = sign * own if math.isfinite(decades) else decades
+        if math.isfinite(decades) and decades - apart >= mild:
+            return decades, trunk  # what they share is sick: the other is only made up for
+        bound = mild if trunk is trace.trunk else clear
+        if layers >= _SIDE_PATH_LAYERS and min(apart, decades) >= bound:
+            return min(apart, decades), trunk
+    return next((decades, trunk) for decades, trunk in found if trunk is sound[0])
 
 
 def _decades(trunk: Trunk, direction: Direction, view: View) -> float:
@@ -172,14 +199,14 @@ def _decades(trunk: Trunk, direction: Direction, view: View) -> float:
         if trunk.stopped_by is not None:
             return math.inf
         return -trunk.ratio_in_space
-    ratio = trunk.ratio_in_space
+    ratio = trunk.ratio_in_space - trunk.growth_at_source
     bound = view.limit("norm-growth-limit")
     if view.training.not_working or view.training.halting:
         bound = view.limit("norm-growth-limit-stuck")
     if ratio >= bound:
         return ratio
     norms = sum(item.edge.factor == "norm" for item in trunk.of("norm"))
-    by_norms = max(0.0, trunk.blame.get("norm", 0.0))
+    by_norms = max(0.0, sum(trunk.blame.get(part, 0.0) for part in _BY_DESIGN)) if norms else 0.0
     return ratio - min(by_norms, norms * view.limit("exploding-norm-allowance"))
 
 

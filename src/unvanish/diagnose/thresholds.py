@@ -198,6 +198,15 @@ _TABLE = (
         " those that learn lost 27 percent and more.",
     ),
     Threshold(
+        "training-arrived",
+        0.1,
+        "share of the starting loss",
+        "What may be left of the loss for training to count as having arrived: what the trunk loses"
+        " or gains short of the hopeless is then a remark. Squared where it gains.",
+        "Nets whose front learns nothing rest higher: the best measured, a random front under a"
+        " trained head, kept 0.2 and more of their start.",
+    ),
+    Threshold(
         "training-late-fall",
         0.02,
         "share of the starting loss",
@@ -217,6 +226,30 @@ _TABLE = (
         "",
         "Mean cosine between samples from which a layer's samples look alike.",
         "100 He-initialised ReLU layers reach 0.9998 and do not train; 30 stay at 0.98 and do.",
+    ),
+    Threshold(
+        "blown-start",
+        2.0,
+        "times the loss of a guess",
+        "How far above a guess a cross-entropy must start for its output to count as blown up.",
+        "Healthy classifiers start within a tenth of it; those with every parameter ten times too"
+        " large measured 6 to 26 times.",
+    ),
+    Threshold(
+        "faded-rms",
+        0.01,
+        "root mean square",
+        "What a layer of the trunk puts out at most, for the forward signal to count as faded.",
+        "Trunks of healthy nets whose loss rests where it started measured 0.08 and more, also with"
+        " labels that cannot be learnt; faded ones 0.004 and less.",
+    ),
+    Threshold(
+        "faded-spread",
+        0.003,
+        "root mean square",
+        "How much the network's output differs between samples at most, for it to count as faded.",
+        "Logits that differ by so little move no cross-entropy; networks that train from a small"
+        " start are past it within the first looks. Faded ones measured 0.0007 and less.",
     ),
     Threshold(
         "collapsed-participation",

@@ -64,6 +64,11 @@ class TrainingState:
         return self.state == "falling" and (self.fall or 0.0) < 0.5
 
     @property
+    def left(self) -> float:
+        """Share of the starting loss that is left, while it falls or after it fell; else 1."""
+        return 1 - (self.fall or 0.0) if self.state == "falling" else 1.0
+
+    @property
     def rests_high(self) -> bool:
         """The loss came down, but rests above half of its start: it fell, then stuck."""
         return self.halting and self.resting

@@ -134,6 +134,37 @@ class Trunk:
         return max(1, factors.count("weight"), factors.count("norm"))
 
     @cached_property
+    def growth_at_source(self) -> float:
+        """Decades that the first normalisation adds, where only skips part it from the source.
+
+        It divides by a scale that no weight has set: no growth by it is a fault.
+        """
+        for item in reversed(self.edges):
+            if item.part == "norm" and item.edge.factor == "norm":
+                return max(0.0, item.edge.gain_log10)
+            if item.part not in ("shown", "merge"):
+                break
+        return 0.0
+
+    def own(self, main: Trunk) -> tuple[int, float]:
+        """Return what this trunk does not share with `main`: its weight ops, and their decades.
+
+        The decades are those of all that lies there, without what recurrent weights do.
+        """
+        shared = 0
+        for mine, other in zip(self.edges, main.edges, strict=False):
+            if (mine.edge.module, mine.edge.op, mine.edge.level_log10) != (
+                other.edge.module,
+                other.edge.op,
+                other.edge.level_log10,
+            ):
+                break
+            shared += 1
+        rest = [item for item in self.edges[shared:] if item.part not in ("shown", "recurrence")]
+        decades = sum(item.edge.gain_log10 + _merge(item.edge) for item in rest)
+        return sum(item.edge.factor == "weight" for item in rest), decades
+
+    @cached_property
     def per_layer_log10(self) -> float:
         """Mean gain a layer, in decades."""
         return self.ratio_in_space / self.layers

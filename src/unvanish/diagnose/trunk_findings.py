@@ -41,7 +41,8 @@ def trunk_finding(
     # Steps follow from the gradients, and weights change the signal in both directions; where they
     # are too small, samples collapse as well.
     others += ["UR101", "FS103"]
-    others += ["FS101"] if direction == "vanishing" else _wreckage(view, sick)
+    small = ["FS101", "FS104"]
+    others += small if direction == "vanishing" else ["EG106", *_wreckage(view, sick)]
     factor: Factor = _FACTORS.get(part, part)  # type: ignore[arg-type]  # "shown" has no rule
     return [
         Finding(

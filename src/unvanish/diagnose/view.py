@@ -81,6 +81,16 @@ class View:
         """What training does."""
         return training_state(self.model.steps, self.limit)
 
+    @cached_property
+    def guess(self) -> float | None:
+        """The cross-entropy of one guess in as many as there are classes; None: another loss."""
+        head = self.traces[0].trace.head if self.traces else None
+        if head is None or not head.op.startswith("LogSoftmax") or head.reduction != "mean":
+            return None
+        if head.constant_log10 != 0 or len(head.output_shape) < 2 or head.output_shape[1] < 2:
+            return None
+        return math.log(head.output_shape[1])
+
     @property
     def optimizer(self) -> OptimizerFacts | None:
         """The optimiser, if one was seen."""

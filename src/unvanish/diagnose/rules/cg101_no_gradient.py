@@ -15,8 +15,9 @@ learns from random features, so it is easily overlooked.
 
 No gradient is often right, and then this rule is silent: frozen parameters, a backbone called
 under no_grad or left out of the optimiser, heads and experts that are not used in this loss. It
-judges by the order in which parameters are registered; where a cut lies elsewhere than at the
-front this is a remark, unless training does not work.
+judges by the order in which parameters are registered and modules are called; where a cut lies
+elsewhere than at the front this is a remark, unless training does not work. That a parameter held
+beside whole submodules (a marker, a mask token) was used cannot be seen, and it is left out.
 
 ## Example
 
@@ -38,7 +39,7 @@ straight-through estimator. Reentrant checkpointing needs an input that requires
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from unvanish.diagnose.phrases import place
 from unvanish.diagnose.rule import Rule
@@ -50,7 +51,7 @@ from unvanish.records import Evidence, Finding, ParameterFacts, Severity, Where
 def check(view: View) -> Sequence[Finding]:
     """Fire if parameters at the front get no gradient and later ones do."""
     parameters = view.model.parameters
-    holders = {name.rpartition(".")[0] for name in (each.module for each in parameters)}
+    holders = {name for each in parameters for name in _ancestors(each.module)}
     cut = [
         (place_, each)
         for place_, each in enumerate(parameters)
@@ -59,13 +60,37 @@ def check(view: View) -> Sequence[Finding]:
     reached = [i for i, each in enumerate(parameters) if each.gradient != "none"]
     if not cut or not reached:
         return []
-    front = [each for i, each in cut if i < reached[0]]
+    first_called = _called_before_the_signal(view)
+    front = [each for i, each in cut if i < reached[0] or each.module in first_called]
     between = [each for i, each in cut if reached[0] < i < reached[-1]]
     if front:
         return [_finding(view, front, parameters[reached[0]], "error")]
     if between and view.training.not_working:
         return [_finding(view, between, parameters[reached[-1]], "warning")]
     return [_finding(view, [each for _i, each in cut], parameters[reached[-1]], "info")]
+
+
+def _ancestors(module: str) -> Iterator[str]:
+    """The modules that hold `module`: that they were called says nothing of their own parameters,
+    such as a marker that only some batches need.
+    """
+    while module:
+        module = module.rpartition(".")[0]
+        yield module
+
+
+def _called_before_the_signal(view: View) -> set[str]:
+    """The modules called before the first one that a backward signal reached, in every trace.
+
+    A weight that is tied to the head gets its gradient there, whatever becomes of the front.
+    """
+    found: list[set[str]] = []
+    for one in view.traces:
+        rows = one.trace.layers
+        signal = next((i for i, row in enumerate(rows) if row.level_log10 is not None), 0)
+        later = {row.module for row in rows[signal:]}
+        found.append({row.module for row in rows[:signal]} - later)
+    return set.intersection(*found) if found else set()
 
 
 def _should_learn(each: ParameterFacts) -> bool:

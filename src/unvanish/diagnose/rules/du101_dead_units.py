@@ -49,7 +49,7 @@ from unvanish.records import Evidence, Finding, Severity, Where
 
 _EXPLAINS = (
     *("VG101", "VG102", "VG103", "VG104", "VG105", "VG106"),
-    *("FS101", "UR101", "CG103"),
+    *("FS101", "FS104", "UR101", "CG103"),
 )
 
 

@@ -87,7 +87,7 @@ def check(view: View) -> Sequence[Finding]:
             model=view.model.name,
             step=trace.step,
             # Fixed averages pass less and less back, too; the weights are not to blame for that.
-            explains=("FS101", "UR101", *dict.fromkeys(CODES["vanishing"].values())),
+            explains=("FS101", "FS104", "UR101", *dict.fromkeys(CODES["vanishing"].values())),
         )
     ]
 

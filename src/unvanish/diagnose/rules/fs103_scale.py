@@ -111,7 +111,7 @@ def _finding(
         model=view.model.name,
         step=view.traces[0].step,
         # Biases decide where the input is too small to: units then are on or off for all samples.
-        explains=("DU101", "FS101", "UR101") if small else ("UR101", "UR104"),
+        explains=("DU101", "FS101", "FS104", "UR101") if small else ("UR101", "UR104"),
     )
 
 

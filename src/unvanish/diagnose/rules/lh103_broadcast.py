@@ -68,7 +68,7 @@ def check(view: View) -> Sequence[Finding]:
             remedy=_("Give output and target the same shape: output.squeeze(1), or y[:, None]."),
             model=view.model.name,
             step=trace.step,
-            explains=("UR101", "UR104", "FS101", "LH104"),
+            explains=("UR101", "UR104", "FS101", "FS104", "LH104"),
         )
     ]
 

@@ -151,7 +151,15 @@ def _finding(view: View, trace: TraceView, title: str, remedy: str, evidence: Ev
         remedy=remedy,
         model=view.model.name,
         step=trace.step,
-        explains=("UR101", "UR104", "DU101", "FS101", "NF101", *later_codes(view, trace.step)),
+        explains=(
+            "UR101",
+            "UR104",
+            "DU101",
+            "FS101",
+            "FS104",
+            "NF101",
+            *later_codes(view, trace.step),
+        ),
     )
 
 

@@ -103,7 +103,7 @@ def _finding(view: View, trace: TraceView, one: CustomBackward, count: int) -> F
         remedy=remedy,
         model=view.model.name,
         step=trace.step,
-        explains=(*dict.fromkeys(_EXPLAINS), "UR101", "UR104", "DU101", "NF101", "FS101"),
+        explains=(*dict.fromkeys(_EXPLAINS), "UR101", "UR104", "DU101", "NF101", "FS101", "FS104"),
     )
 
 
