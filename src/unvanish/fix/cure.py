@@ -51,7 +51,6 @@ class TrainingSettings:
     """
 
     clip_norm: float | None = None  # clip the (unscaled) gradient's total norm before each step
-    unscale_before_clip: bool = False  # the user's own clipping shall see unscaled gradients
     lr_factor: float = 1.0  # times the learning rate of every group, at every step
     warmup_steps: int = 0  # from there the full rate; before, rate * (step + 1) / warmup_steps
     zero_grad_each_step: bool = False  # clear gradients after every optimiser step

@@ -61,7 +61,7 @@ class Surgeon:
         self._handles: list[Any] = []
         self._live: Live | None = None
         self._rates: Rates | None = None
-        self._skip: Optimizer | None = None
+        self._entered = contextlib.ExitStack()  # what cures want around the rest of the script
 
     def install(self) -> None:
         """Begin to wait."""
@@ -76,6 +76,7 @@ class Surgeon:
         """Leave nothing behind in torch."""
         while self._handles:
             self._handles.pop().remove()
+        self._entered.close()
         self._calls.clear()
 
     @property
@@ -155,9 +156,8 @@ class Surgeon:
         self._operate(live)
         optimizer.zero_grad(set_to_none=True)
         self._rates = Rates(optimizer, live.settings)
-        stack = contextlib.ExitStack()  # entered for the rest of the script
         for context in live.settings.contexts:
-            stack.enter_context(context())
+            self._entered.enter_context(context())
         if live.settings.loss_scale != 1.0:
             _scale_losses(live.settings.loss_scale)
 

@@ -40,6 +40,7 @@ class Experiment:
     score: Callable[[], float] | None = None  # how good the model is now: more is better
     advance: Callable[[Experiment, int], Tensor] | None = None  # a step of its own kind
     loop: Callable[[Experiment], None] | None = None  # a trainer's own loop: does all the steps
+    metric: Callable[[nn.Module, Batch], float] | None = None  # of one batch; less is better
     losses: list[float] = field(default_factory=list)
 
     def step(self, number: int) -> Tensor:

@@ -136,6 +136,29 @@ def one_target() -> tuple[Tensor, Tensor]:
     return torch.randn(16, 8), torch.randint(0, 2, (16, 1)).float()
 
 
+class Detached(nn.Module):
+    """Two halves, the first of which is cut off."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.front = nn.Linear(8, 8)
+        self.back = nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = self.front(x).detach()
+        answer: Tensor = self.back(hidden)
+        return answer
+
+
+def unlit() -> Live:
+    """ReLUs that see only zeros."""
+    model = mlp([8, 8, 8, 4], nn.ReLU, last=nn.ReLU())
+    for name, parameter in model.named_parameters():
+        if name.endswith("bias"):
+            nn.init.zeros_(parameter)
+    return live(model, (torch.zeros(16, 8), torch.ones(16, 4)), squares)
+
+
 LIVES: dict[str, Callable[[], Live]] = {
     "adam-eps": half,
     "batch-norm": lambda: plain(nn.Sigmoid),
@@ -146,8 +169,13 @@ LIVES: dict[str, Callable[[], Live]] = {
     "gelu-swap": lambda: plain(nn.Sigmoid),
     "gradient-clipping": lambda: plain(nn.ReLU),
     "input-standardisation": lambda: plain(nn.Sigmoid, scale=100.0),
+    "keep-gradient": lambda: live(Detached(), labelled(16, 8), classes),
     "layer-norm": lambda: plain(nn.ReLU),
     "leaky-relu-swap": lambda: plain(nn.ReLU),
+    "linear-output": lambda: live(
+        mlp([8, 8, 4], nn.ReLU, last=nn.ReLU()), (torch.randn(16, 8), torch.ones(16, 4)), squares
+    ),
+    "live-biases": unlit,
     "logits-head": lambda: live(
         mlp([8, 8, 4], nn.ReLU, last=nn.Softmax(-1)), labelled(16, 8), classes
     ),
@@ -155,6 +183,7 @@ LIVES: dict[str, Callable[[], Live]] = {
     "lower-learning-rate": lambda: plain(nn.ReLU),
     "measured-init": lambda: plain(nn.ReLU),
     "mirrored-init": lambda: plain(nn.ReLU),
+    "more-units": lambda: live(mlp([8, 4, 4, 4], nn.ReLU), labelled(16, 8), classes),
     "much-lower-learning-rate": lambda: plain(nn.ReLU),
     "non-saturating-loss": lambda: live(mlp([8, 8, 8], nn.ReLU), labelled(16, 8), saturating),
     "nonzero-direction": zero_direction,
@@ -177,6 +206,11 @@ LIVES: dict[str, Callable[[], Live]] = {
     "unscale-first": lambda: plain(nn.ReLU),
     "visible-key": lambda: live(Masked(), labelled(8, 5, 8), classes),
     "warm-up": lambda: plain(nn.ReLU),
+    "zero-branches": lambda: live(
+        nn.Sequential(*(Residual(mlp([8, 8, 8], nn.ReLU)) for _ in range(4)), nn.Linear(8, 4)),
+        labelled(16, 8),
+        classes,
+    ),
     "zero-grad": lambda: plain(nn.ReLU),
 }
 

@@ -30,9 +30,13 @@ FITLESS = [
         "adam-eps",
         "bce-head",
         "float32",
+        "keep-gradient",
         "leaky-relu-swap",
+        "linear-output",
+        "live-biases",
         "logits-head",
         "loss-scaling",
+        "more-units",
         "non-saturating-loss",
         "nonzero-direction",
         "orthogonal-recurrence",
@@ -42,6 +46,7 @@ FITLESS = [
         "scaled-branches",
         "straight-through",
         "visible-key",
+        "zero-branches",
     }
 ]
 

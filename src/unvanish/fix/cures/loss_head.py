@@ -9,13 +9,15 @@ cross-entropy on the logits instead, whose gradient at the logits is the error i
 Proposed where the loss head is to blame; `bce-head` also where units are saturated.
 
 `logits-head` is unsafe: from then on the model returns logits, and who reads probabilities has to
-apply the softmax. `bce-head` is display-only, an edit that a trial imitates; it changes what is
-minimised, so it can be measured, not proven.
+apply the softmax. `bce-head` is display-only, an edit that a trial imitates: the loss keeps its
+value and gets the gradient of the cross-entropy, so that both networks are held against the
+squared error that was asked for.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -24,7 +26,7 @@ from torch.nn import functional
 
 from unvanish.fix.cure import Applicability, Change, Cure, Edit, Kind, Live, NotApplicable
 from unvanish.fix.edits import edit
-from unvanish.fix.functions import Substitution
+from unvanish.fix.functions import Substitution, during_forward
 from unvanish.fix.recording import Op
 from unvanish.fix.replace import replace_module
 from unvanish.fix.structure import observe
@@ -54,7 +56,7 @@ class LogitsHead(Cure):
         if isinstance(module, nn.Softmax | nn.LogSoftmax):
             replace_module(live.model, module, nn.Identity())
             return Change((row,), details={"path": last.module})
-        live.settings.contexts.append(lambda: _Logits(last.name))
+        during_forward(live.model, _Logits(last.name, _place_of(live, last)))
         return Change((row,), details={"op": last})
 
     def code(self, live: Live, change: Change) -> str:
@@ -77,16 +79,35 @@ class LogitsHead(Cure):
         )
 
 
-class _Logits(Substitution):
-    def __init__(self, name: str) -> None:
+@dataclass(frozen=True)
+class _Logits:
+    """Makes the substitution for one forward; an object, so that it copies with the model."""
+
+    name: str
+    place: int  # which of the forward's calls of that name is the model's last, from 0
+
+    def __call__(self) -> Substitution:
+        return _WithoutCall(self.name, self.place)
+
+
+class _WithoutCall(Substitution):
+    def __init__(self, name: str, place: int) -> None:
         super().__init__()
         self.name = name
+        self.left = place  # calls of that name before the one that goes: attention's
 
     def instead(self, name: str, function: Any, args: tuple[Any, ...], kwargs: Any) -> Any:
-        """Hand the input of the last softmax on: the loss's own comes later and is another call."""
-        if name == self.name and args and isinstance(args[0], Tensor) and args[0].dim() == 2:
-            return args[0]
-        return NotImplemented
+        """Hand on what the one call was given."""
+        if name != self.name or not args:
+            return NotImplemented
+        self.left -= 1
+        return args[0] if self.left == -1 else NotImplemented
+
+
+def _place_of(live: Live, last: Op) -> int:
+    """Return how many calls of the same function the model makes before `last`."""
+    ops = observe(live).ops
+    return sum(op.name == last.name and op.module is not None for op in ops[: last.index])
 
 
 class BceHead(Cure):
@@ -94,7 +115,7 @@ class BceHead(Cure):
 
     name = "bce-head"
     applicability = Applicability.DISPLAY_ONLY
-    kind: ClassVar[Kind] = "loss"
+    kind: ClassVar[Kind] = "source-edit"
     sources = ("Nielsen 2015, Neural Networks and Deep Learning, chapter 3",)
     words: ClassVar[Mapping[str, float]] = {"LH102": 0.98, "VG102": 0.5, "LH": 0.5}
 
@@ -133,7 +154,7 @@ class BceHead(Cure):
 
 
 class _Bce(Substitution):
-    """A squared error of something that a sigmoid made becomes a cross-entropy of its logits."""
+    """A squared error of what a sigmoid made gets the gradient of a cross-entropy of its logits."""
 
     def instead(self, name: str, function: Any, args: tuple[Any, ...], kwargs: Any) -> Any:
         """Remember what sigmoids were made of; replace the error."""
@@ -142,8 +163,12 @@ class _Bce(Substitution):
         if name in ("mse_loss", "l1_loss") and len(args) >= 2:
             logits = self.origin(args[0], "sigmoid")
             if logits is not None and logits.shape == args[1].shape:
-                target = args[1].to(logits.dtype)
-                return functional.binary_cross_entropy_with_logits(logits, target)
+                return _with_gradient_of(
+                    function(*args, **kwargs),
+                    functional.binary_cross_entropy_with_logits(
+                        logits, args[1].to(logits.dtype), reduction=kwargs.get("reduction", "mean")
+                    ),
+                )
         if name == "sub" and len(args) == 2:
             logits = self.origin(args[0], "sigmoid")
             if logits is not None and isinstance(args[1], Tensor):
@@ -152,10 +177,18 @@ class _Bce(Substitution):
             error = self.origin(args[0], "error")
             if error is not None:
                 logits, target = error
-                return functional.binary_cross_entropy_with_logits(
-                    logits, target.to(logits.dtype).expand_as(logits), reduction="none"
+                return _with_gradient_of(
+                    function(*args, **kwargs),
+                    functional.binary_cross_entropy_with_logits(
+                        logits, target.to(logits.dtype).expand_as(logits), reduction="none"
+                    ),
                 )
         return NotImplemented
+
+
+def _with_gradient_of(value: Tensor, other: Tensor) -> Tensor:
+    """Return `value` with the gradient of `other`, which has its shape."""
+    return value.detach() + (other - other.detach())
 
 
 def _last_squashing(live: Live) -> Op | None:

@@ -4,13 +4,8 @@ What follows each weight is read off a trace; weights and biases are drawn so th
 nor gradients change from layer to layer (orthogonal matrices, mirrored pairs or centring biases
 where an activation has a mean, small residual branches, open forget gates in recurrent cells), and
 each layer is corrected on one batch until its forward and backward gains are 1. `measured-init` is
-`unvanish.init_`, which chooses among these; the others hold to one scheme:
-
-- `centring-init`: orthogonal weights, and biases that take the activations' means away;
-- `mirrored-init`: pairs of weights with opposite signs, with which a network starts as a linear
-  one;
-- `shaped-init`: each activation shaped for the depth of its network by deep kernel shaping (DKS),
-  folded into weights and biases.
+`unvanish.init_`, which chooses among these; `centring-init`, `mirrored-init` and `shaped-init` hold
+to one scheme.
 
 Proposed where the signal vanishes, explodes or collapses, where units are dead, and where numbers
 overflow. Keeps the architecture and the activation.
@@ -87,49 +82,6 @@ class MeasuredInit(Cure):
         )
 
 
-class CentringInit(MeasuredInit):
-    """Orthogonal weights, and biases that take the activations' means away."""
-
-    name = "centring-init"
-    scheme: ClassVar[str] = "orthogonal"
-    sources = (
-        "Xiao et al. 2018, Dynamical Isometry and a Mean Field Theory of CNNs, arXiv:1806.05393",
-        "LeCun, Bottou, Orr & Müller 1998, Efficient BackProp, section 4.4",
-    )
-    words: ClassVar[Mapping[str, float]] = {"VG101": 0.6, "FS": 0.5}
-
-    def summary(self) -> str:
-        return _("Draw orthogonal weights, and biases that centre what each activation hands on.")
-
-
-class ShapedInit(MeasuredInit):
-    """DKS folded into weights and biases."""
-
-    name = "shaped-init"
-    scheme: ClassVar[str] = "dks"
-    sources = (
-        "Martens et al. 2021, Rapid Training of Deep Neural Networks without Skip Connections,"
-        " arXiv:2110.01765",
-        "Zhang, Botev and Martens 2022, Deep Learning without Shortcuts, arXiv:2203.08120",
-    )
-    words: ClassVar[Mapping[str, float]] = {"VG101": 0.5, "FS": 0.55}
-
-    def summary(self) -> str:
-        return _("Shape the activation for this depth (DKS), folded into weights and biases.")
-
-
-class MirroredInit(MeasuredInit):
-    """Mirrored pairs, which start as a linear network."""
-
-    name = "mirrored-init"
-    scheme: ClassVar[str] = "mirrored"
-    sources = ("Balduzzi et al. 2017, The Shattered Gradients Problem, arXiv:1702.08591",)
-    words: ClassVar[Mapping[str, float]] = {"VG103": 0.7, "EG101": 0.6, "FS": 0.6, "DU": 0.5}
-
-    def summary(self) -> str:
-        return _("Draw mirrored pairs of weights, with which the network starts as a linear one.")
-
-
 def _edits(plan: InitPlan) -> tuple[Edit, ...]:
     return tuple(
         Edit(row.parameter, row.what, f"{row.before:.3g}", f"{row.after:.3g}")
@@ -138,4 +90,4 @@ def _edits(plan: InitPlan) -> tuple[Edit, ...]:
     )
 
 
-CURES = (MeasuredInit(), CentringInit(), ShapedInit(), MirroredInit())
+CURES = (MeasuredInit(),)

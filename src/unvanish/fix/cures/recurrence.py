@@ -2,7 +2,7 @@
 
 Orthogonal recurrent matrices (identity for ReLU cells) neither shrink nor stretch what they carry;
 a forget gate with bias 1 stays open at the start, so that an LSTM remembers; the update gate of a
-GRU likewise.
+GRU likewise. A plain cell gets biases of 0, so that its tanh starts where it is steepest.
 
 Proposed where a recurrence is to blame, and, less strongly, wherever the signal of a network with
 recurrent layers vanishes or explodes.
@@ -75,6 +75,8 @@ class OrthogonalRecurrence(Cure):
                 "                        torch.nn.init.orthogonal_(block)",
                 "            elif 'bias_ih' in name and kind.startswith(('LSTM', 'GRU')):",
                 f"                value[size : 2 * size] = {_FORGET!r}",
+                "            elif 'bias' in name and kind.startswith('RNN'):",
+                "                value.zero_()",
             )
         )
 
@@ -97,6 +99,9 @@ def _reset(path: str, module: nn.Module, generator: torch.Generator) -> list[Edi
             elif "bias_ih" in name and kind.startswith(("LSTM", "GRU")):
                 value[size : 2 * size] = _FORGET
                 rows.append(Edit(where, _("gate bias"), _("as drawn"), f"{_FORGET:g}"))
+            elif "bias" in name and kind.startswith("RNN"):
+                value.zero_()
+                rows.append(Edit(where, _("bias"), _("as drawn"), "0"))
     return rows
 
 

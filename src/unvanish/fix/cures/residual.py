@@ -1,16 +1,17 @@
-"""Skips around hidden layers, or scaled branches where there are skips already.
+"""Skips around hidden layers, or smaller branches where there are skips already.
 
 A skip hands the signal on unchanged beside what a layer makes of it, so that no product of factors
 can vanish; scaled by 1/√L for L skips, the sums do not grow either. `residual` puts one around
 every hidden layer that keeps its width. `scaled-branches` divides the last weights of existing
-residual branches by √(number of branches), as Fixup and SkipInit do more strongly.
+residual branches by √(number of branches); `zero-branches` sets them to 0, as Fixup does, so that
+the network starts as its skips alone and each branch grows as training needs it.
 
 `residual` is proposed where the signal vanishes or samples become one in a deep plain network, and
-where weights make it explode, `scaled-branches` where residual sums make it explode or samples
+where weights make it explode, the other two where residual sums make it explode or samples
 collapse.
 
-`residual` is unsafe: the network is another function. `scaled-branches` is safe before training has
-begun, for it only changes the scale of initial values.
+`residual` is unsafe: the network is another function. `scaled-branches` and `zero-branches` are
+safe before training has begun, for they only change the scale of initial values.
 """
 
 from __future__ import annotations
@@ -105,7 +106,7 @@ class ScaledBranches(Cure):
     name = "scaled-branches"
     applicability = Applicability.SAFE
     kind = "structural"
-    sources = (
+    sources: ClassVar[tuple[str, ...]] = (
         "Zhang, Dauphin and Ma 2019, Fixup Initialization, arXiv:1901.09321",
         "De and Smith 2020, Batch Normalization Biases Residual Blocks, arXiv:2002.10444",
     )
@@ -121,7 +122,7 @@ class ScaledBranches(Cure):
         names = _branches(observe(live))
         if len(names) < 2:
             raise NotApplicable(_("fewer than two residual branches that end in weights"))
-        factor = 1.0 / math.sqrt(len(names))
+        factor = self._factor(len(names))
         with torch.no_grad():
             for name in names:
                 live.model.get_parameter(name).mul_(factor)
@@ -139,6 +140,27 @@ class ScaledBranches(Cure):
                 f"        model.get_parameter(name).mul_({change.details['factor']!r})",
             )
         )
+
+    def _factor(self, branches: int) -> float:
+        return 1.0 / math.sqrt(branches)
+
+
+class ZeroBranches(ScaledBranches):
+    """Residual branches that start at 0."""
+
+    name = "zero-branches"
+    sources = (
+        "Zhang, Dauphin and Ma 2019, Fixup Initialization, arXiv:1901.09321",
+        "Bachlechner et al. 2021, ReZero is All You Need, arXiv:2003.04887",
+        "Goyal et al. 2017, Accurate, Large Minibatch SGD, arXiv:1706.02677, section 5.1",
+    )
+    words: ClassVar[Mapping[str, float]] = {"EG103": 0.9, "EG": 0.4, "FS": 0.35}
+
+    def summary(self) -> str:
+        return _("Set the last weights of each residual branch to 0: the network starts as skips.")
+
+    def _factor(self, branches: int) -> float:
+        return 0.0
 
 
 def _square(structure: Structure) -> list[Layer]:
@@ -169,4 +191,4 @@ def _branches(structure: Structure) -> list[str]:
     return [name for name in dict.fromkeys(names) if name in trainable]
 
 
-CURES = (Residual(), ScaledBranches())
+CURES = (Residual(), ScaledBranches(), ZeroBranches())

@@ -1,16 +1,20 @@
 """Functions that stay finite where their value or their slope is not.
 
-sqrt has an infinite slope at 0, log no value there, acos and asin an infinite slope at ±1, exp
-overflows beyond 88 in float32. `safe-functions` gives each its usual safe form: sqrt(x + eps), log
-of a clamped x, a clamped acos, a clamped exponent. A softmax whose row is masked from end to end
-divides 0 by 0: `visible-key` leaves one visible key in every row. So does a weight norm of a zero
-vector: `nonzero-direction` gives it a direction, and the length 0 instead.
+sqrt has an infinite slope at 0, log and 1/x no value there, acos and asin an infinite slope at ±1,
+exp overflows beyond 88 in float32, a softmax whose row is −inf from end to end divides 0 by 0.
+`safe-functions` gives each its usual safe form: sqrt(x + eps), log of a clamped x, a clamped acos,
+a clamped exponent, a divisor that is not 0, a row of zeros. `torch.where` does not hide what is not
+finite in the branch that it does not take, for 0 times infinity is no number: the function inside
+has to be safe, and is made so.
+
+An attention of torch whose mask covers a whole row: `visible-key` leaves one visible key in it. A
+weight norm of a zero vector: `nonzero-direction` gives it a direction, and the length 0 instead.
 
 Proposed where a value or gradient is not finite.
 
-The first two are display-only: in a trial the calls are replaced at run time, in your source each
-is an edit of one line. `nonzero-direction` is safe: the weight becomes the 0 that it was meant to
-be.
+`safe-functions` and `visible-key` are display-only: in a trial the calls are replaced at run time,
+in your source each is an edit of one line. `nonzero-direction` is safe: the weight becomes the 0
+that it was meant to be.
 """
 
 from __future__ import annotations
@@ -24,6 +28,7 @@ from torch import Tensor, nn
 from unvanish.fix.cure import Applicability, Change, Cure, Edit, Live, NotApplicable
 from unvanish.fix.edits import edits
 from unvanish.fix.functions import Substitution
+from unvanish.fix.recording import Op
 from unvanish.fix.structure import observe
 from unvanish.i18n import _
 from unvanish.records import Diagnosis
@@ -32,41 +37,53 @@ _EPS = 1e-8
 _MOST = 20.0  # exp(20) = 5e8
 _INSIDE = 1.0 - 1e-6
 
-# name -> pattern of the user's line, its replacement, and the edit in words
+# name -> pattern of the user's line, its replacement, and the edit in words; `_Safe` does the same.
 _FORMS = {
     "sqrt": (r"sqrt\((.+?)\)", rf"sqrt(\1 + {_EPS:g})", f"sqrt(x + {_EPS:g})"),
+    "rsqrt": (r"rsqrt\((.+?)\)", rf"rsqrt(\1 + {_EPS:g})", f"rsqrt(x + {_EPS:g})"),
     "log": (r"log\((.+?)\)", rf"log((\1).clamp_min({_EPS:g}))", f"log(x.clamp_min({_EPS:g}))"),
     "exp": (r"exp\((.*?)\)", rf"clamp(\1, max={_MOST:g}).exp()", f"x.clamp(max={_MOST:g}).exp()"),
     "acos": (r"acos\((.+?)\)", rf"acos((\1).clamp(-{_INSIDE}, {_INSIDE}))", "acos of a clamped x"),
     "asin": (r"asin\((.+?)\)", rf"asin((\1).clamp(-{_INSIDE}, {_INSIDE}))", "asin of a clamped x"),
-    "norm": (r"\.norm\((.*?)\)", r".norm(\1)", f"(x.pow(2).sum() + {_EPS:g}).sqrt()"),
-    "div": (r"$^", "", f"x / (y + {_EPS:g})"),
+    "div": (r"$^", "", f"x / torch.where(y.abs() < {_EPS:g}, {_EPS:g}, y)"),
+    "reciprocal": (r"$^", "", f"1 / torch.where(x.abs() < {_EPS:g}, {_EPS:g}, x)"),
     "pow": (r"$^", "", f"(x + {_EPS:g}) ** p"),
+    "softmax": (
+        r"$^",
+        "",
+        "softmax(x.masked_fill((x == -inf).all(dim, keepdim=True), 0))",
+    ),
+    "where": (r"$^", "", "torch.where(ok, f(torch.where(ok, x, 1.0)), other)"),
 }
+_SAME = {"truediv": "div", "arccos": "acos", "arcsin": "asin", "log_softmax": "softmax"}
 
 
 class SafeFunctions(Cure):
-    """Safe forms of sqrt, log, exp, acos, asin, fractional powers."""
+    """Safe forms of sqrt, log, exp, acos, asin, division, powers, softmax, and of where."""
 
     name = "safe-functions"
     applicability = Applicability.DISPLAY_ONLY
     kind = "source-edit"
     sources = (
         "PyTorch documentation, Autograd mechanics: gradients for non-differentiable functions",
+        "TensorFlow Probability, Dealing with NaN gradients of tf.where (the double where)",
     )
     words: ClassVar[Mapping[str, float]] = {"NF": 0.95}
 
     def summary(self) -> str:
-        return _("Keep sqrt, log, exp, acos and powers away from where they are not finite.")
+        return _(
+            "Keep sqrt, log, exp, acos, divisions, powers and softmax away from where they are not"
+            " finite."
+        )
 
     def fits(self, diagnosis: Diagnosis, live: Live) -> float:
         return 1.0
 
     def apply(self, live: Live) -> Change:
-        found = [op for op in observe(live).ops if op.name in _FORMS and op.name != "div"]
+        found = [op for op in observe(live).ops if _form(op.name) in _FORMS and not _constant(op)]
         live.settings.contexts.append(_Safe)
         rows = tuple(
-            Edit(op.module or "", op.name, op.name, _FORMS[op.name][2])
+            Edit(op.module or "", op.name, op.name, _FORMS[_form(op.name)][2])
             for op in {(op.module, op.name): op for op in found}.values()
         )
         if not rows:
@@ -78,7 +95,7 @@ class SafeFunctions(Cure):
     def code(self, live: Live, change: Change) -> str:
         ops = change.details["ops"]
         shown = [
-            edits([op.line for op in ops if op.name == name], *_FORMS[name])
+            edits([op.line for op in ops if op.name == name], *_FORMS[_form(name)])
             for name in dict.fromkeys(op.name for op in ops)
         ]
         words = _("# where sqrt, log, exp or acos meet 0, 1 or large numbers: {forms}").format(
@@ -87,25 +104,66 @@ class SafeFunctions(Cure):
         return "\n".join(shown) or words
 
 
+def _form(name: str) -> str:
+    return _SAME.get(name, name)
+
+
+def _constant(op: Op) -> bool:
+    """Whether a division or power is by a number that is safe: x / 2, x ** 2."""
+    if _form(op.name) == "div":
+        return len(op.inputs) + len(op.parameters) < 2 and "0" not in op.numbers
+    exponent = op.numbers.get("1", op.numbers.get("exponent"))
+    return op.name == "pow" and isinstance(exponent, int | float) and exponent >= 1
+
+
 class _Safe(Substitution):
     def instead(self, name: str, function: Any, args: tuple[Any, ...], kwargs: Any) -> Any:
         """Return the safe form of a call on floating-point tensors."""
         if not args or not isinstance(args[0], Tensor) or not args[0].is_floating_point():
             return NotImplemented
-        x = args[0]
-        if name == "sqrt":
-            return torch.sqrt(x + _EPS)
+        x, name = args[0], _form(name)
+        if name in ("sqrt", "rsqrt"):
+            return getattr(torch, name)(x + _EPS)
         if name == "log":
             return torch.log(x.clamp_min(_EPS))
         if name == "exp":
             return torch.exp(x.clamp(max=_MOST))
-        if name in ("acos", "arccos"):
-            return torch.acos(x.clamp(-_INSIDE, _INSIDE))
-        if name in ("asin", "arcsin"):
-            return torch.asin(x.clamp(-_INSIDE, _INSIDE))
-        if name == "pow" and len(args) > 1 and isinstance(args[1], float) and 0 < args[1] < 1:
-            return torch.pow(x.clamp_min(0) + _EPS, args[1])
+        if name in ("acos", "asin"):
+            return getattr(torch, name)(x.clamp(-_INSIDE, _INSIDE))
+        if name in ("div", "reciprocal"):
+            return _divided(name, function, args, kwargs)
+        if name == "pow" and len(args) > 1 and isinstance(args[1], int | float):
+            return _power(x, args[1])
+        if name == "softmax":
+            return function(_masked(x, *args[1:2], **kwargs), *args[1:], **kwargs)
         return NotImplemented
+
+
+def _divided(name: str, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Divide by what is not 0; `2 / x` is a reflected call, whose first argument is the divisor."""
+    if name == "reciprocal" or getattr(function, "__name__", "").startswith("__r"):
+        return function(_nonzero(args[0]), *args[1:], **kwargs)
+    divisor = args[1] if len(args) > 1 else None
+    if not isinstance(divisor, Tensor) or not divisor.is_floating_point():
+        return NotImplemented
+    return function(args[0], _nonzero(divisor), *args[2:], **kwargs)
+
+
+def _power(x: Tensor, exponent: float) -> Any:
+    if 0 < exponent < 1:
+        return torch.pow(x.clamp_min(0) + _EPS, exponent)
+    return torch.pow(_nonzero(x), exponent) if exponent < 0 else NotImplemented
+
+
+def _nonzero(x: Tensor) -> Tensor:
+    return torch.where(x.abs() < _EPS, _EPS, x)
+
+
+def _masked(x: Tensor, dim: int | None = None, **_options: Any) -> Tensor:
+    """Return `x` with 0 in the rows along `dim` that are −inf from end to end."""
+    if dim is None:
+        return x
+    return x.masked_fill((x == -torch.inf).all(dim, keepdim=True), 0.0)
 
 
 class VisibleKey(Cure):

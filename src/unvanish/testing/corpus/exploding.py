@@ -37,8 +37,21 @@ def residual_128_blocks_no_norm(cured: bool) -> Experiment:
         return functional.l1_loss(model(batch[0]), batch[1])
 
     return Experiment(
-        model, adam(1e-3)(model.parameters()), minibatches(noisy, clean, size=16), loss, 60
+        model,
+        adam(1e-3)(model.parameters()),
+        minibatches(noisy, clean, size=16),
+        loss,
+        60,
+        metric=_noise_to_signal,
     )
+
+
+def _noise_to_signal(model: nn.Module, batch: Batch) -> float:
+    """Minus the peak signal-to-noise ratio, in decibels: what image restoration is judged by."""
+    noisy, clean = batch
+    error = (model(noisy).detach().double() - clean).square().mean()
+    peak = clean.max() - clean.min()
+    return float(10 * (error / peak.square()).log10())
 
 
 CASES = (
