@@ -15,7 +15,7 @@ def label(name: str) -> str:
         "attention_entropy": _("entropy of the attention"),
         "attention_layers": _("layers of attention like it"),
         "broadcast_shape": _("shape it is broadcast to"),
-        "backward_passes": _("backward passes"),
+        "backward_passes": _("backward passes seen"),
         "cockpit_alpha": _("Cockpit's alpha"),
         "dead_layers": _("layers with dead units"),
         "dead_share": _("units that are dead"),
