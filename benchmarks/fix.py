@@ -31,7 +31,7 @@ from unvanish.testing import Case, cases
 
 NOT_CURABLE = {"labels_shuffled"}  # wrong data: no change of the network or its training helps
 _FURTHER = 1_000  # fresh seeds of one base seed stay apart from those of another
-BATCHES = 60  # kept of a case, a fifth of them for the yardstick
+BATCHES = 300  # kept of a case, so that none is seen often; a fifth of them for the yardstick
 
 
 def trainer_of(case: Case, seed: int) -> Any:
