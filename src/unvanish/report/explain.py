@@ -48,7 +48,8 @@ def _waterfall() -> Explanation:
             _(
                 "Colours tell the factor of the chain rule: the slope of an activation, the"
                 " weights of a linear map, a normalisation, a merge where branches meet again."
-                " Grey factors (the loss, pooling, constants) are shown and never blamed."
+                " Grey factors (the loss, pooling) are shown and never blamed; constants only"
+                " where the weights do not make up for them."
             ),
             _(
                 "Healthy: the stairs go up and down and end within a few powers of ten of where"
