@@ -12,6 +12,7 @@ from unvanish.diagnose.config import Config
 from unvanish.records import (
     AttentionHead,
     LossHead,
+    LossTerm,
     OpGain,
     ParameterSignal,
     StepGradient,
@@ -101,6 +102,17 @@ def test_an_output_that_starts_far_too_large(
     losses = [end + (start - end) * 0.9**i for i in range(60)]
     found = [each for each in judge(traces, losses).findings if each.code == "EG106"]
     assert [each.severity for each in found] == ([severity] if severity else [])
+
+
+def test_a_sum_of_losses_has_no_guess_to_be_held_to() -> None:
+    """Two heads over two classes each, one of which is to stay at chance: an adversary's."""
+    facts = LossHead("LogSoftmaxBackward0", None, (64, 2), None, "mean", 64)
+    terms = (LossTerm("NllLossBackward0", None, 0.0),) * 2
+    alone = [replace(HEALTHY.trace(step), head=facts) for step in (0, 1)]
+    both = [replace(trace, loss_terms=terms) for trace in alone]
+    losses = [0.74 + 4.0 * 0.9**i for i in range(60)]
+    assert "EG106" in codes(judge(alone, losses))
+    assert judge(both, losses).verdict == "healthy"
 
 
 # --- VG108: a preview rule -----------------------------------------------------------------------

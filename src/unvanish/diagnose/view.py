@@ -83,9 +83,14 @@ class View:
 
     @cached_property
     def guess(self) -> float | None:
-        """The cross-entropy of one guess in as many as there are classes; None: another loss."""
+        """The cross-entropy of one guess in as many as there are classes; None: another loss.
+
+        Nor is it known of a sum of several losses, of which the head is one.
+        """
         head = self.traces[0].trace.head if self.traces else None
-        if head is None or not head.op.startswith("LogSoftmax") or head.reduction != "mean":
+        if head is None or len(self.traces[0].trace.loss_terms) > 1:
+            return None
+        if not head.op.startswith("LogSoftmax") or head.reduction != "mean":
             return None
         if head.constant_log10 != 0 or len(head.output_shape) < 2 or head.output_shape[1] < 2:
             return None
