@@ -87,6 +87,7 @@ def offset_python(trial: int) -> None:
     """Offset the seeds of Python's `random`, and seed it."""
     seeds = _Seeds(trial)
     random.seed = seeds.offset(random.seed)
+    # mypy knows no other methods of a class than its own; here and below they are replaced.
     random.Random.seed = seeds.method(random.Random.seed)  # type: ignore[method-assign]
     random.seed(0)
 

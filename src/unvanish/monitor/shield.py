@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Concatenate, ParamSpec, TypeVar
 
@@ -13,7 +14,7 @@ T = TypeVar("T")
 S = TypeVar("S", bound="Shielded")
 
 
-class Shielded:
+class Shielded(ABC):
     """What has methods that torch calls while somebody's script trains."""
 
     def __init__(self) -> None:
@@ -21,9 +22,9 @@ class Shielded:
         self.off = False  # nothing is done any more
         self.own = 0.0  # seconds that we have taken, of the step under way
 
+    @abstractmethod
     def give_up(self, error: Exception) -> None:
         """Switch all of it off because of `error`, and say so."""
-        raise NotImplementedError
 
 
 def shielded(
