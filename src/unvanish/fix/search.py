@@ -26,8 +26,9 @@ from unvanish.fix.trial import (
     Treatment,
     how_they_ran,
 )
+from unvanish.fix.tried import Tried, rank, untried
 from unvanish.i18n import _
-from unvanish.records import Cure, CureStatus, Diagnosis, Fix, Proof
+from unvanish.records import Cure, Diagnosis, Fix, Proof
 
 RATES = (3.0, 1 / 3)
 SCREENED = 5  # cures that get a short training
@@ -53,30 +54,6 @@ class Budget:
 
 
 @dataclass
-class _Tried:
-    """A treatment on its way."""
-
-    treatment: Treatment
-    candidates: tuple[Candidate, ...]
-    short: Outcome | None = None
-    proof: Proof | None = None
-    last: Outcome | None = None  # the newest training: its edits and code are shown
-    why: str = ""
-
-    @property
-    def score(self) -> float:
-        return self.short.score if self.short is not None and self.short.usable else math.inf
-
-    @property
-    def keeps_activation(self) -> bool:
-        return all(one.keeps_activation for one in self.candidates)
-
-    @property
-    def measured_only(self) -> bool:
-        return any(one.kind == "loss" for one in self.candidates)
-
-
-@dataclass
 class Search:
     """One search, which keeps what it knows: `result` may be asked at any time."""
 
@@ -91,7 +68,7 @@ class Search:
     _rates: dict[float, Outcome] = field(default_factory=dict)
     _rate_in_full: Outcome | None = None
     _candidates: list[Candidate] = field(default_factory=list)
-    _tried: list[_Tried] = field(default_factory=list)
+    _tried: list[Tried] = field(default_factory=list)
 
     # --- the three parts -----------------------------------------------------------------------
 
@@ -144,7 +121,7 @@ class Search:
             self._rates[treatment.lr_factor] = outcome
         for one in [*first, *(one for one in fitting if one not in first)]:
             if not self._screened_enough(one):
-                self._tried.append(self._shortly(_Tried(Treatment((one.name,)), (one,)), steps))
+                self._tried.append(self._shortly(Tried(Treatment((one.name,)), (one,)), steps))
         more = [each for each in (self._pair(), self._slower()) if each is not None]
         self._ahead([Job(each.treatment, 0, steps) for each in more])
         for each in more:
@@ -172,7 +149,7 @@ class Search:
                     chosen[-1] = other
         return chosen
 
-    def _pair(self) -> _Tried | None:
+    def _pair(self) -> Tried | None:
         """Return the two best cures together, if they are of different kinds of change."""
         good = [one for one in self._ranked() if len(one.candidates) == 1 and self._helps(one)]
         if len(good) < 2:
@@ -183,10 +160,10 @@ class Search:
             if one.kind != other.kind and "loss" not in (one.kind, other.kind):
                 # A change of the network comes before one of its optimiser.
                 parts = sorted((one, other), key=lambda part: part.kind == "optimiser")
-                return _Tried(Treatment(tuple(part.name for part in parts)), tuple(parts))
+                return Tried(Treatment(tuple(part.name for part in parts)), tuple(parts))
         return None
 
-    def _slower(self) -> _Tried | None:
+    def _slower(self) -> Tried | None:
         """Return the best cure with a lower rate: a network that learns again may need one."""
         for one in self._ranked():
             if len(one.candidates) == 1 and one.candidates[0].kind == "structural":
@@ -203,7 +180,7 @@ class Search:
                 break
             one.proof = self._proof(one, full)
 
-    def _enough(self, one: _Tried) -> bool:
+    def _enough(self, one: Tried) -> bool:
         """Whether a further finalist adds nothing: one is proven, and it is of the same sort."""
         proven = [each for each in self._tried if each.proof is not None and each.proof.proven]
         sorts = {each.keeps_activation for each in proven}
@@ -215,7 +192,7 @@ class Search:
             finding.factor == "slope" for finding in diagnosis.findings[:1]
         )
 
-    def _finalists(self) -> Iterable[_Tried]:
+    def _finalists(self) -> Iterable[Tried]:
         """Yield those worth a proof, the best first; after a proven one, the other sort first."""
         left = [one for one in self._ranked() if self._helps(one)]
         while left:
@@ -224,7 +201,7 @@ class Search:
             left.sort(key=lambda one: one.keeps_activation in sorts)  # stable: ranks stay
             yield left.pop(0)
 
-    def _proof(self, one: _Tried, steps: int) -> Proof:
+    def _proof(self, one: Tried, steps: int) -> Proof:
         """Train `one` beside the untreated network on fresh seeds, as long as it can win."""
         seeds = range(1, self.budget.seeds + 1)
         mine: list[Outcome] = []
@@ -243,7 +220,7 @@ class Search:
                 break
         return self._judged(one, list(seeds)[: len(mine)], mine, steps)
 
-    def _pairs_ahead(self, one: _Tried, seed: int, steps: int) -> None:
+    def _pairs_ahead(self, one: Tried, seed: int, steps: int) -> None:
         """Announce the pair of the first seed; where it can still win, those of all the others."""
         first, *others = range(1, self.budget.seeds + 1)
         if seed == first or seed in others[:1]:
@@ -256,7 +233,7 @@ class Search:
                 ]
             )
 
-    def _paired(self, one: _Tried, seed: int, steps: int) -> Outcome:
+    def _paired(self, one: Tried, seed: int, steps: int) -> Outcome:
         """Train `one` from `seed`, and the untreated network before it, if it was not yet."""
         if seed not in self._baseline:
             what = _("proof, seed {seed}: untreated").format(seed=seed)
@@ -265,7 +242,7 @@ class Search:
         return self._train(one.treatment, seed, steps, what)
 
     def _judged(
-        self, one: _Tried, seeds: Sequence[int], mine: Sequence[Outcome], steps: int
+        self, one: Tried, seeds: Sequence[int], mine: Sequence[Outcome], steps: int
     ) -> Proof:
         before = self._baseline[0].diagnosis
         assert before is not None
@@ -288,7 +265,7 @@ class Search:
         )
 
     def _why_not(
-        self, one: _Tried, theirs: Sequence[float], mine: Sequence[Outcome], gone: bool
+        self, one: Tried, theirs: Sequence[float], mine: Sequence[Outcome], gone: bool
     ) -> str:
         if not gone:
             return _("the finding is still there")
@@ -318,7 +295,7 @@ class Search:
             )
         )
 
-    def _beats_rates(self, one: _Tried, first: Outcome) -> bool:
+    def _beats_rates(self, one: Tried, first: Outcome) -> bool:
         """Whether a structural cure beats the rate that helped most in short, trained in full.
 
         On the first fresh seed. A rate that did not help the untreated network is not tried again.
@@ -335,19 +312,19 @@ class Search:
 
     # --- ranking -------------------------------------------------------------------------------
 
-    def _ranked(self) -> list[_Tried]:
+    def _ranked(self) -> list[Tried]:
         """Return what was tried for a short time, the best first."""
         usable = [one for one in self._tried if one.short is not None and one.short.usable]
         return sorted(usable, key=lambda one: (not self._gone(one), one.score))
 
-    def _gone(self, one: _Tried) -> bool:
+    def _gone(self, one: Tried) -> bool:
         before = self._baseline[0].diagnosis
         if before is None or one.short is None:
             return False
         code = before.findings[0].code if before.findings else None
         return prove.gone(before.verdict, code, [one.short.diagnosis])
 
-    def _helps(self, one: _Tried) -> bool:
+    def _helps(self, one: Tried) -> bool:
         """Whether it is better than the untreated network, at any of the three rates."""
         if one.short is None or not one.short.usable:
             return False
@@ -362,7 +339,7 @@ class Search:
 
     # --- training ------------------------------------------------------------------------------
 
-    def _shortly(self, one: _Tried, steps: int) -> _Tried:
+    def _shortly(self, one: Tried, steps: int) -> Tried:
         one.short = one.last = self._train(one.treatment, 0, steps, one.treatment.label)
         one.why = one.short.refused or one.short.error or ""
         return one
@@ -423,45 +400,10 @@ class Search:
         )
 
     def _cures(self) -> list[Cure]:
-        found = [self._tried_record(one) for one in self._tried]
+        found = [one.record() for one in self._tried]
         names = {name for one in self._tried for name in one.treatment.cures}
-        found += [_untried(one) for one in self._candidates if one.name not in names]
-        return sorted(found, key=_rank)
-
-    def _tried_record(self, one: _Tried) -> Cure:
-        shown = one.last or Outcome()
-        parts = one.candidates
-        return replace(
-            _untried(parts[0]),
-            name=one.treatment.label,
-            applicability=_least_safe(
-                [
-                    *(part.applicability for part in parts),
-                    *(["unsafe"] if one.treatment.lr_factor != 1.0 else []),
-                ]
-            ),
-            keeps_activation=one.keeps_activation,
-            summary=" ".join(part.summary for part in parts),
-            sources=tuple(dict.fromkeys(source for part in parts for source in part.sources)),
-            predicted=parts[0].predicted if len(parts) == 1 else None,
-            status=self._status(one),
-            code=shown.code,
-            edits=shown.edits,
-            note=shown.note,
-            screened=one.short.score if one.short is not None and one.short.usable else None,
-            proof=one.proof,
-            why=one.why,
-        )
-
-    def _status(self, one: _Tried) -> CureStatus:
-        if one.proof is not None:
-            if one.proof.proven:
-                return "proven"
-            beats = prove.beats(one.proof.baseline_scores, one.proof.scores)
-            return "measured" if one.proof.gone and (one.measured_only or beats) else "tried"
-        if one.short is None or one.short.refused is not None:
-            return "refused"
-        return "failed" if one.short.error is not None else "screened-out"
+        found += [untried(one) for one in self._candidates if one.name not in names]
+        return sorted(found, key=rank)
 
 
 def needs_cure(diagnosis: Diagnosis) -> bool:
@@ -494,39 +436,3 @@ def _final(outcome: Outcome) -> float:
 def short_steps(steps: int) -> int:
     """Return the length of a short training."""
     return min(steps, max(SHORT_LEAST, steps // SHORT))
-
-
-def _untried(one: Candidate) -> Cure:
-    return Cure(
-        name=one.name,
-        applicability=one.applicability,
-        kind=one.kind,
-        keeps_activation=one.keeps_activation,
-        summary=one.summary,
-        sources=one.sources,
-        prior=one.prior,
-        status="not-tried" if one.refused is None else "refused",
-        predicted=one.predicted,
-        why=one.refused or "",
-    )
-
-
-_ORDER: dict[CureStatus, int] = {
-    "proven": 0,
-    "measured": 1,
-    "tried": 2,
-    "screened-out": 3,
-    "not-tried": 4,
-    "failed": 5,
-    "refused": 6,
-}
-
-
-def _rank(one: Cure) -> tuple[int, float, float]:
-    score = max(one.proof.scores) if one.proof is not None else one.screened
-    return _ORDER[one.status], math.inf if score is None else score, -one.prior
-
-
-def _least_safe(kinds: Sequence[str]) -> str:
-    order = ("safe", "unsafe", "display-only")
-    return max(kinds, key=order.index)
