@@ -54,6 +54,8 @@ class UnknownNameError(UsageError):
         """Name what was looked for, and list what there is."""
         self.known = tuple(known)
         problem = _("unknown {kind} {name!r} (known: {known})")
+        if not self.known:
+            problem = _("unknown {kind} {name!r} (there are none)")
         super().__init__(problem.format(kind=kind, name=name, known=", ".join(self.known)), remedy)
 
 

@@ -20,7 +20,7 @@ from tests.diagnose.builders import (
     stack,
     stuck,
 )
-from unvanish.records import LayerSignal, Trace
+from unvanish.records import LayerSignal, OptimizerFacts, Trace
 
 
 def sigmoid_net(depth: int = 20) -> Trace:
@@ -334,3 +334,18 @@ def test_constants_that_shrink_the_signal_are_to_blame() -> None:
 def test_weights_made_for_a_constant_are_judged_with_it(weight: float, constant: float) -> None:
     # SIREN's sin(30 W x), and the neural-tangent parametrisation W x / sqrt(n)
     assert judge([scaled(weight, constant)] * 2, falling()).verdict == "healthy"
+
+
+@pytest.mark.parametrize(
+    ("depth", "losses", "optimizer"),
+    [(3, stuck(), SGD), (20, stuck(), ADAM), (20, [2.3], SGD)],  # 3: mild, an error where stuck
+)
+def test_the_threshold_shown_is_the_one_that_was_passed(
+    depth: int, losses: list[float], optimizer: OptimizerFacts
+) -> None:
+    leader = judge([sigmoid_net(depth)], losses, optimizer=optimizer).findings[0]
+    assert leader.severity == "error"
+    (ratio,) = (one for one in leader.evidence if one.name == "trunk_ratio_log10")
+    assert isinstance(ratio.value, float)
+    assert isinstance(ratio.threshold, float)
+    assert ratio.value <= ratio.threshold

@@ -152,21 +152,11 @@ def grade(decades: float, direction: Direction, view: View) -> Severity:
     halfway to its bound is then an error. And where next to nothing of the loss is left, or half of
     it and it falls on, the network is taught in spite of it: a remark.
     """
-    cope = view.limit("adaptive-factor") if view.rescales else 1.0
-    clear = view.limit(f"{direction}-clear")
-    if view.training.not_working:
-        bound = view.limit(f"{direction}-mild") * cope
-    elif view.training.state == "falling" and not view.training.halting:
-        bound = view.limit(f"{direction}-hopeless") * cope
-    elif view.training.state == "falling":
-        bound = clear * (1 + cope) / 2
-    else:
-        bound = clear * cope
     arrived, end = view.limit("training-arrived"), view.training.end
     above = 0.0 if view.guess is None or end is None else end / view.guess
     if direction == "exploding" and 0 < above <= arrived:
         return "info"  # a cross-entropy far below that of a guess, however it began
-    if decades >= bound:
+    if decades >= error_from(direction, view):
         return "error"
     # A start that was blown up itself is soon left behind: an exploding net must fall twice as far,
     # and no net has learnt that does no better than a guess.
@@ -174,9 +164,28 @@ def grade(decades: float, direction: Direction, view: View) -> Severity:
     falls_on = view.training.left <= 0.5 and not view.training.resting
     if above < 1 and (view.training.left <= arrived or falls_on):
         return "info"
+    clear = view.limit(f"{direction}-clear")
     if view.training.works and not view.training.halting:
-        clear *= (1 + cope) / 2
+        clear *= (1 + _cope(view)) / 2
     return "warning" if decades >= clear else "info"
+
+
+def error_from(direction: Direction, view: View) -> float:
+    """Return the decades from which on a loss or growth of signal is an error."""
+    cope = _cope(view)
+    clear = view.limit(f"{direction}-clear")
+    if view.training.not_working:
+        return view.limit(f"{direction}-mild") * cope
+    if view.training.state == "falling" and not view.training.halting:
+        return view.limit(f"{direction}-hopeless") * cope
+    if view.training.state == "falling":
+        return clear * (1 + cope) / 2
+    return clear * cope
+
+
+def _cope(view: View) -> float:
+    """How many times as many decades the optimiser copes with."""
+    return view.limit("adaptive-factor") if view.rescales else 1.0
 
 
 def _worst(trace: TraceView, direction: Direction, view: View) -> tuple[float, Trunk]:

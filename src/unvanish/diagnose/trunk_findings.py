@@ -6,7 +6,7 @@ import math
 
 from unvanish.diagnose.dead import dead_layers
 from unvanish.diagnose.phrases import linear, part_name, place
-from unvanish.diagnose.sickness import CODES, Direction, Sickness, middling
+from unvanish.diagnose.sickness import CODES, Direction, Sickness, error_from, middling
 from unvanish.diagnose.trunk import Part, TrunkEdge, flat_share, is_rectifier
 from unvanish.diagnose.view import View
 from unvanish.i18n import _
@@ -150,9 +150,10 @@ def _addition(sick: Sickness, part: Part) -> str:
 def _evidence(view: View, sick: Sickness, part: Part, worst: TrunkEdge) -> tuple[Evidence, ...]:
     sign = -1 if sick.direction == "vanishing" else 1
     trunk = sick.trunk
-    limit = sign * view.limit(f"{sick.direction}-clear")
+    judged = sick.severity == "error"
+    limit = error_from(sick.direction, view) if judged else view.limit(f"{sick.direction}-clear")
     rows = [
-        Evidence("trunk_ratio_log10", trunk.ratio, limit),
+        Evidence("trunk_ratio_log10", trunk.ratio, sign * limit),
         Evidence("gain_per_layer", linear(trunk.per_layer_log10)),
         Evidence("layers", float(trunk.layers)),
         Evidence("share", sick.share(part), view.limit("contribution-share")),
