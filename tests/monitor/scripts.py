@@ -17,7 +17,7 @@ def call(*words: str, cwd: Path, **environment: str) -> subprocess.CompletedProc
         env={**os.environ, "UNVANISH_LANG": "en", "COLUMNS": "200", **environment},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=120,
         check=False,
     )
 

@@ -73,7 +73,7 @@ def step():
 def script(body: str, directory: Path) -> subprocess.CompletedProcess[str]:
     program = SCRIPT + textwrap.dedent(body)
     return subprocess.run(
-        [sys.executable, "-c", program], cwd=directory, capture_output=True, text=True, timeout=300,
+        [sys.executable, "-c", program], cwd=directory, capture_output=True, text=True, timeout=120,
         check=False,
     )  # fmt: skip
 

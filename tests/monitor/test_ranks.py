@@ -223,7 +223,7 @@ def saved(directory: Path) -> Run:
 @pytest.mark.parametrize("how", ["killed", "error"])
 def test_a_rank_that_dies_leaves_a_readable_run_and_its_own_error(tmp_path: Path, how: str) -> None:
     words = (*TORCHRUN, "-m", "unvanish", "run", "--every", "4", script(tmp_path, ALONE), how)
-    result = call(*words, cwd=tmp_path, OMP_NUM_THREADS="1")  # within the time of `call`
+    result = call(*words, cwd=tmp_path, OMP_NUM_THREADS="1")  # within the 120 s of `call`
     assert result.returncode == 1
     assert ("ValueError: the script's own error" in result.stderr) == (how == "error")
     assert ("Signal 9" in result.stderr or "exitcode: -9" in result.stderr) == (how == "killed")

@@ -23,7 +23,7 @@ from unvanish.store import Batch
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 RUNS = ("vanishing", "healthy", "gan", "hostile", "recurrent")
-PATIENCE = 120.0  # seconds: of a machine that does other work as well
+PATIENCE = 60.0  # seconds; nothing takes so long unless it never comes
 
 
 def run_id(name: str) -> str:

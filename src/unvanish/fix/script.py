@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -28,6 +29,7 @@ from unvanish.i18n import _, current
 from unvanish.records import Diagnosis, Edited, ModelRun, Run
 
 _LAST_WORDS = 2**16  # bytes of stderr that are read
+_LAST_BREATH = 1.0  # seconds: the killed die when they are next scheduled, zombies stay
 _TAIL = 10  # the yardstick is the mean loss of the last tenth of the steps
 
 
@@ -280,14 +282,21 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     finally:  # also at a second Ctrl-C
         _tell(process, getattr(signal, "SIGKILL", signal.SIGTERM))
         process.wait()
+        until = time.monotonic() + _LAST_BREATH
+        while _tell(process, 0) and time.monotonic() < until:
+            time.sleep(0.005)
 
 
-def _tell(process: subprocess.Popen[bytes], number: int) -> None:
+def _tell(process: subprocess.Popen[bytes], number: int) -> bool:
+    """Send a signal to all of its session, 0 for none; return whether somebody is there."""
     if not hasattr(os, "killpg"):
         process.terminate()
-        return
-    with contextlib.suppress(ProcessLookupError, PermissionError):  # nobody is left
+        return False
+    try:
         os.killpg(process.pid, number)
+    except (ProcessLookupError, PermissionError):
+        return False
+    return True
 
 
 def _named(paths: Sequence[Path]) -> str:
